@@ -1,0 +1,1 @@
+"""Fairness and privacy gates for language model fine-tuning."""

@@ -1,0 +1,1 @@
+"""Counterfactual data augmentation: a unit gets a second view of itself."""

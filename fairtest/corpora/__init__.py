@@ -1,0 +1,1 @@
+"""Text, JSONL, CSV, Parquet and Hugging Face datasets, read into privacy units."""

@@ -1,0 +1,93 @@
+"""Records, and the privacy units they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from fairtest.errors import CorpusError
+from fairtest.specs import digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One text of a corpus. `fields` are the record's other columns as text, never trained on."""
+
+    id: str
+    text: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What two neighbouring corpora differ by: one or more records of one person, document or row."""
+
+    id: str
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Named units in a fixed order, each unit id once.
+
+    Raises:
+        CorpusError: no unit, or an id that occurs twice.
+    """
+
+    name: str
+    units: tuple[Unit, ...]
+    unit_name: str = "record"
+
+    def __post_init__(self) -> None:
+        if not self.units:
+            raise CorpusError(f"corpus {self.name!r} has no records", where=self.name, fix="give a corpus with text")
+        if len({unit.id for unit in self.units}) != len(self.units):
+            raise CorpusError(
+                f"corpus {self.name!r} has a unit id more than once", where=self.name, fix="merge the records of a unit"
+            )
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of ids, texts, fields and the unit; the same for the same content under any name or path."""
+        return digest_of(
+            [
+                self.unit_name,
+                [[unit.id, [[r.id, r.text, dict(r.fields)] for r in unit.records]] for unit in self.units],
+            ]
+        )
+
+    def split(self, held_out: float) -> tuple[Corpus, Corpus]:
+        """(training units, held-out units): a unit's side follows from a hash of its id alone, so it is the same
+        in every arm, seed and process. `held_out` is the expected share, in (0, 1).
+
+        Raises:
+            CorpusError: one of the sides would be empty.
+        """
+        kept: list[Unit] = []
+        aside: list[Unit] = []
+        for unit in self.units:
+            draw = int.from_bytes(hashlib.sha256(f"held-out:{unit.id}".encode()).digest()[:8], "big") / 2**64
+            (aside if draw < held_out else kept).append(unit)
+        if not kept or not aside:
+            raise CorpusError(
+                f"corpus {self.name!r} is too small to hold units out: {len(kept)} to train on, {len(aside)} held out",
+                where=f"{self.name}, held_out={held_out}",
+                fix="give more records (a few hundred at least) or another held_out share",
+            )
+        return (
+            Corpus(f"{self.name}[train]", tuple(kept), self.unit_name),
+            Corpus(f"{self.name}[held-out]", tuple(aside), self.unit_name),
+        )
+
+
+def group_into_units(records: Iterable[Record], unit_ids: Iterable[str]) -> tuple[Unit, ...]:
+    """Gathers records of the same unit id, in order of first appearance."""
+    grouped: dict[str, list[Record]] = {}
+    for record, unit_id in zip(records, unit_ids, strict=True):
+        grouped.setdefault(unit_id, []).append(record)
+    return tuple(Unit(unit_id, tuple(members)) for unit_id, members in grouped.items())

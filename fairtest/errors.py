@@ -1,0 +1,75 @@
+"""Everything a user can get wrong, as one family of exceptions.
+
+Each message says what was wrong, where, and what to do. A caller that wants to catch them all catches
+`FairtestError`; the subclasses name the part of the input that was at fault.
+"""
+
+from __future__ import annotations
+
+
+class FairtestError(Exception):
+    """An error the user can repair.
+
+    Args:
+        what: what was wrong, with the value that was found.
+        where: file and line, field, setting, unit or probe; empty where nothing narrower is known.
+        fix: what to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.fix = fix
+        super().__init__(what, where, fix)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  do:    {self.fix}")
+        return "\n".join(lines)
+
+
+class SettingsError(FairtestError):
+    """A setting has an unknown name or a value it cannot have."""
+
+
+class SpecError(FairtestError):
+    """An arm is described in a way that cannot be trained (epsilon, batch, steps, ...)."""
+
+
+class CorpusError(FairtestError):
+    """A corpus is missing, empty, or holds something that is not a text record."""
+
+
+class ModelError(FairtestError):
+    """A model or tokenizer cannot be found, fetched or loaded."""
+
+
+class AugmentationError(FairtestError):
+    """Counterfactual augmentation cannot be done, or changed nothing."""
+
+
+class ProbeError(FairtestError):
+    """A probe set is missing, malformed, or was filtered to nothing."""
+
+
+class MetricError(FairtestError):
+    """A metric is unknown, or its scores are missing or not finite."""
+
+
+class TrainingError(FairtestError):
+    """Training cannot start or had to stop (no rule for a parameter, loss not finite, ...)."""
+
+
+class PrivacyError(FairtestError):
+    """A privacy budget cannot be met, or a privacy claim does not hold."""
+
+
+class StoreError(FairtestError):
+    """The store cannot be read or written, or an entry is damaged."""
+
+
+class ComparisonError(FairtestError):
+    """Two sides of a gate cannot be compared (other items, other protocol, no values)."""

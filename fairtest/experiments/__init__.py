@@ -1,0 +1,1 @@
+"""Arms made real: trained or taken from the store, scored or taken from the store."""

@@ -1,0 +1,1 @@
+"""Comparison to verdict, and the assertions built on it."""

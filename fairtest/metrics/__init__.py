@@ -1,0 +1,1 @@
+"""Metric definitions: item scores to a number with a target and a protocol."""

@@ -1,0 +1,1 @@
+"""Accounting, and the statement that makes an epsilon mean something."""

@@ -1,0 +1,1 @@
+"""Readers of bias benchmarks, and our own templates."""

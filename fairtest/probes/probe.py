@@ -1,0 +1,92 @@
+"""One probe, a probe set, and what filtering a set means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from fairtest.errors import ProbeError
+from fairtest.specs import digest_of
+
+STEREOTYPE, ANTI_STEREOTYPE, UNRELATED = "stereotype", "anti_stereotype", "unrelated"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One item: texts by role (`stereotype`, `anti_stereotype`, perhaps `unrelated`), its axis (gender, race, ...)
+    and the cluster it is not independent of (target term, template, category)."""
+
+    id: str
+    axis: str
+    cluster: str
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """A named, versioned set of probes that share their roles.
+
+    Raises:
+        ProbeError: no probe, a duplicate id, or probes with different roles.
+    """
+
+    name: str
+    version: str
+    licence: str
+    source: str
+    probes: tuple[Probe, ...]
+
+    def __post_init__(self) -> None:
+        if not self.probes:
+            raise ProbeError(f"probe set {self.name!r} has no items", where=self.source, fix="check the file or filter")
+        twice = [probe_id for probe_id, count in Counter(p.id for p in self.probes).items() if count > 1]
+        if twice:
+            raise ProbeError(
+                f"probe set {self.name!r} has {len(twice)} ids more than once, the first is {twice[0]!r}",
+                where=self.source,
+                fix="give every item an id of its own",
+            )
+        roles = set(self.probes[0].texts)
+        for probe in self.probes:
+            if set(probe.texts) != roles:
+                raise ProbeError(
+                    f"probe {probe.id!r} has roles {sorted(probe.texts)}, the first probe has {sorted(roles)}",
+                    where=self.source,
+                    fix="give every item the same roles",
+                )
+
+    def __len__(self) -> int:
+        return len(self.probes)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Role names, sorted."""
+        return tuple(sorted(self.probes[0].texts))
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axes that occur, sorted."""
+        return tuple(sorted({probe.axis for probe in self.probes}))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of name, version and every item."""
+        items = [[p.id, p.axis, p.cluster, dict(p.texts)] for p in self.probes]
+        return digest_of([self.name, self.version, items])
+
+    def only(self, axis: str) -> ProbeSet:
+        """The items of one axis.
+
+        Raises:
+            ProbeError: no item has it.
+        """
+        kept = tuple(probe for probe in self.probes if probe.axis == axis)
+        if not kept:
+            raise ProbeError(
+                f"probe set {self.name!r} has no item with axis {axis!r}",
+                where=self.source,
+                fix=f"axes it has: {', '.join(self.axes)}",
+            )
+        return ProbeSet(self.name, self.version, self.licence, self.source, kept)

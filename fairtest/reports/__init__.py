@@ -1,0 +1,1 @@
+"""One JSON result, rendered for people."""

@@ -1,0 +1,80 @@
+"""What scoring hands on: one number per text of every probe, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fairtest.errors import MetricError
+
+
+@dataclass(frozen=True, slots=True)
+class TextScore:
+    """Summed log-probability (nats) of a text's scored tokens, and how many tokens were scored."""
+
+    log_prob: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class ProbeScores:
+    """Scores of one model on one probe set, item by item, in the probe set's order.
+
+    `protocol` names how texts were scored ("causal-bos": every token of the text, with one BOS token in front as context; "causal-nobos": the first
+    token has no context and is not scored). `log_probs` and `tokens` map each role to one value per item.
+
+    Raises:
+        MetricError: a score is not finite (the message names the item), or columns differ in length.
+    """
+
+    probe_set: str
+    probe_digest: str
+    protocol: str
+    ids: tuple[str, ...]
+    axes: tuple[str, ...]
+    clusters: tuple[str, ...]
+    log_probs: Mapping[str, tuple[float, ...]]
+    tokens: Mapping[str, tuple[int, ...]]
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        columns = [self.axes, self.clusters, *self.log_probs.values(), *self.tokens.values()]
+        if n == 0 or any(len(column) != n for column in columns):
+            raise MetricError(f"scores of {self.probe_set!r} are empty or ragged", where=self.probe_set, fix="score it again")
+        for role, values in self.log_probs.items():
+            for probe_id, value in zip(self.ids, values, strict=True):
+                if not math.isfinite(value):
+                    raise MetricError(
+                        f"score of probe {probe_id!r} ({role}) is {value}",
+                        where=f"probe set {self.probe_set!r}",
+                        fix="check the model's weights (a diverged run gives NaN) and the item's text",
+                    )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` gives an equal object back."""
+        return {
+            "probe_set": self.probe_set,
+            "probe_digest": self.probe_digest,
+            "protocol": self.protocol,
+            "ids": list(self.ids),
+            "axes": list(self.axes),
+            "clusters": list(self.clusters),
+            "log_probs": {role: list(values) for role, values in self.log_probs.items()},
+            "tokens": {role: list(values) for role, values in self.tokens.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ProbeScores:
+        """The inverse of `to_json`."""
+        return cls(
+            probe_set=data["probe_set"],
+            probe_digest=data["probe_digest"],
+            protocol=data["protocol"],
+            ids=tuple(data["ids"]),
+            axes=tuple(data["axes"]),
+            clusters=tuple(data["clusters"]),
+            log_probs={role: tuple(values) for role, values in data["log_probs"].items()},
+            tokens={role: tuple(values) for role, values in data["tokens"].items()},
+        )

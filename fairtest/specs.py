@@ -1,0 +1,239 @@
+"""Frozen descriptions of an arm: what to train, on what, under which protection.
+
+A spec is plain data. Two specs that are equal describe the same experiment and share one digest, so whatever
+was trained for one is found again for the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fairtest.errors import SpecError
+
+AUGMENTATION_AXES = ("gender",)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (64 hexadecimal digits) of a value's canonical JSON: sorted keys, no spaces, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require(condition: bool, what: str, where: str, fix: str) -> None:
+    if not condition:
+        raise SpecError(what, where=where, fix=fix)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DP:
+    """Differential privacy of one arm, by per-unit clipping and Gaussian noise (DP-SGD, Abadi et al. 2016).
+
+    Args:
+        epsilon: the budget to spend over the whole run, > 0. None only in an ablation that names its noise.
+        delta: below 1/N; "auto" is 1 / (10 N) with N the number of training units.
+        max_grad_norm: C, the largest L2 norm a unit's gradient may have in the sum.
+        noise_multiplier: sigma, the noise's standard deviation in multiples of C. None: calibrated to epsilon.
+    """
+
+    epsilon: float | None = 3.0
+    delta: float | Literal["auto"] = "auto"
+    max_grad_norm: float = 1.0
+    noise_multiplier: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epsilon is None:
+            _require(
+                self.noise_multiplier is not None,
+                "DP needs an epsilon or a noise_multiplier, and got neither",
+                "DP(epsilon=, noise_multiplier=)",
+                "give epsilon (for example 3.0); an ablation arm gives noise_multiplier instead",
+            )
+        else:
+            _require(
+                self.noise_multiplier is None,
+                f"DP got both epsilon={self.epsilon!r} and noise_multiplier={self.noise_multiplier!r}",
+                "DP(epsilon=, noise_multiplier=)",
+                "give one of them: the other follows from it",
+            )
+            _require(
+                _number(self.epsilon) and self.epsilon > 0,
+                f"epsilon must be a number above 0, got {self.epsilon!r}",
+                "DP(epsilon=)",
+                "give a privacy budget such as 3.0; an arm without privacy has dp=None",
+            )
+        if self.noise_multiplier is not None:
+            _require(
+                _number(self.noise_multiplier) and self.noise_multiplier >= 0,
+                f"noise_multiplier must be a number >= 0, got {self.noise_multiplier!r}",
+                "DP(noise_multiplier=)",
+                "0 clips without noise (an ablation, no privacy)",
+            )
+        _require(
+            self.delta == "auto" or (_number(self.delta) and 0 < self.delta < 1),
+            f'delta must be "auto" or a number between 0 and 1, got {self.delta!r}',
+            "DP(delta=)",
+            'leave "auto" for 1 / (10 N)',
+        )
+        _require(
+            _number(self.max_grad_norm) and self.max_grad_norm > 0,
+            f"max_grad_norm must be a number above 0, got {self.max_grad_norm!r}",
+            "DP(max_grad_norm=)",
+            "1.0 is usual",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CDA:
+    """Counterfactual data augmentation of one arm: every unit gets the swapped text as a further view of itself.
+
+    Args:
+        axes: what to swap; today "gender".
+        names: also swap first names, one to one within a record.
+        allow_unchanged: accept a corpus in which nothing could be swapped (otherwise an error).
+    """
+
+    axes: tuple[str, ...] = ("gender",)
+    names: bool = False
+    allow_unchanged: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", tuple(self.axes))
+        _require(len(self.axes) > 0, "CDA got no axis", "CDA(axes=)", f"give one of {AUGMENTATION_AXES}")
+        for axis in self.axes:
+            _require(
+                axis in AUGMENTATION_AXES,
+                f"unknown axis {axis!r}",
+                "CDA(axes=)",
+                f"known axes: {', '.join(AUGMENTATION_AXES)}",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How an arm is fine-tuned; shared by all arms that are compared.
+
+    Args:
+        steps: optimizer steps; None: as many as `epochs` passes need, ceil(epochs * N / batch_size).
+        epochs: expected passes over the training units; used when steps is None.
+        batch_size: expected number of units in a (Poisson-sampled) batch.
+        learning_rate: of AdamW, constant.
+        weight_decay: of AdamW.
+        max_length: tokens of a text that are used, counted with the special tokens.
+        trainable: "all" parameters, "lora" adapters, or "last:K" for the last K decoder layers.
+        lora_rank: rank of the adapters, with trainable="lora".
+        lora_layers: put adapters on the last this many decoder layers; None: all of them.
+        micro_batch_tokens: tokens (padding included) that go through the model at once; speed and memory only,
+            never the result beyond rounding.
+    """
+
+    steps: int | None = None
+    epochs: float = 3.0
+    batch_size: int = 64
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.0
+    max_length: int = 128
+    trainable: str = "all"
+    lora_rank: int = 8
+    lora_layers: int | None = None
+    micro_batch_tokens: int = 4096
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_length", "lora_rank", "micro_batch_tokens"):
+            value = getattr(self, name)
+            _require(
+                isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+                f"{name} must be a whole number of at least 1, got {value!r}",
+                f"Training({name}=)",
+                "give a positive whole number",
+            )
+        for name in ("steps", "lora_layers"):
+            value = getattr(self, name)
+            _require(
+                value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1),
+                f"{name} must be a whole number of at least 1, got {value!r}",
+                f"Training({name}=)",
+                "give a positive whole number or leave it out; a model that is not to be tuned is the arm `pretrained`",
+            )
+        for name in ("epochs", "learning_rate"):
+            value = getattr(self, name)
+            _require(
+                _number(value) and value > 0,
+                f"{name} must be a number above 0, got {value!r}",
+                f"Training({name}=)",
+                "give a positive number",
+            )
+        _require(
+            _number(self.weight_decay) and self.weight_decay >= 0,
+            f"weight_decay must be a number >= 0, got {self.weight_decay!r}",
+            "Training(weight_decay=)",
+            "0.0 switches it off",
+        )
+        kind, _, count = self.trainable.partition(":")
+        _require(
+            self.trainable in ("all", "lora") or (kind == "last" and count.isdigit() and int(count) >= 1),
+            f"trainable must be 'all', 'lora' or 'last:K', got {self.trainable!r}",
+            "Training(trainable=)",
+            "for example trainable='last:2' trains the last two decoder layers",
+        )
+
+    def steps_for(self, units: int) -> int:
+        """Optimizer steps on a corpus of so many training units."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, math.ceil(self.epochs * units / self.batch_size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One fine-tuning condition. `training=None` is the pretrained model itself.
+
+    The name is for people and is no part of the digest: the same condition under two names is trained once.
+    """
+
+    name: str
+    training: Training | None = field(default_factory=Training)
+    dp: DP | None = None
+    cda: CDA | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name.strip()), "an arm needs a name", "Arm(name=)", "for example name='dp_eps8'")
+        if self.training is None:
+            _require(
+                self.dp is None and self.cda is None,
+                f"arm {self.name!r} is not tuned (training=None) but asks for DP or CDA",
+                "Arm(training=, dp=, cda=)",
+                "give it a Training(), or leave dp and cda out",
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data of everything that changes what is trained; no name, no speed-only setting."""
+        training = None
+        if self.training is not None:
+            training = dataclasses.asdict(self.training)
+            del training["micro_batch_tokens"]
+        return {
+            "training": training,
+            "dp": dataclasses.asdict(self.dp) if self.dp else None,
+            "cda": {**dataclasses.asdict(self.cda), "axes": list(self.cda.axes)} if self.cda else None,
+        }
+
+
+def standard_arms(training: Training, dp: DP, cda: CDA) -> dict[str, Arm]:
+    """The five named arms, by name: pretrained, baseline, cda, dp, dp_cda."""
+    arms = (
+        Arm(name="pretrained", training=None),
+        Arm(name="baseline", training=training),
+        Arm(name="cda", training=training, cda=cda),
+        Arm(name="dp", training=training, dp=dp),
+        Arm(name="dp_cda", training=training, dp=dp, cda=cda),
+    )
+    return {arm.name: arm for arm in arms}

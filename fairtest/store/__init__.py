@@ -1,0 +1,1 @@
+"""A content-addressed, atomic, lockable store of what was trained and scored."""

@@ -1,0 +1,1 @@
+"""The embedded model, its generator of records, and their known truth."""

@@ -1,0 +1,1 @@
+"""Fine-tuning with per-unit clipping; the one room, with scoring, that imports torch."""
