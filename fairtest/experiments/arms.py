@@ -1,0 +1,188 @@
+"""Arms as the user holds them: lazy, paired by seed, and the same interface for whatever a gate compares."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fairtest.errors import SpecError
+from fairtest.specs import CDA, DP, Arm, Training
+
+if TYPE_CHECKING:
+    from fairtest.experiments.experiment import Experiment
+    from fairtest.privacy.statement import PrivacyStatement
+    from fairtest.scoring.scores import ProbeScores
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Loss on held-out texts, the same texts for every arm.
+
+    `nll[s][i]`: negative log-likelihood (nats, summed over tokens) of text i under seed s; `tokens[i]`: tokens scored of text i; `units[i]`: the privacy
+    unit text i belongs to; `groups[i]`: its group, "" where the corpus has none.
+    """
+
+    digest: str
+    units: tuple[str, ...]
+    groups: tuple[str, ...]
+    tokens: tuple[int, ...]
+    nll: tuple[tuple[float, ...], ...]
+
+
+class Measured(Protocol):
+    """What a gate needs of either side: scores and held-out losses per seed, and where it came from."""
+
+    @property
+    def name(self) -> str:
+        """Name for messages and reports."""
+
+    @property
+    def tuned(self) -> bool:
+        """Whether it was fine-tuned, so that the did-it-train guard applies."""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Digests of what was compared; equal identities are the same weights."""
+
+    def scores(self, probe_set: str) -> tuple[ProbeScores, ...]:
+        """Scores on a probe set, one entry a seed."""
+
+    def held_out(self) -> HeldOut:
+        """Held-out losses."""
+
+    def start(self) -> Measured:
+        """The model it was tuned from."""
+
+    def statement(self) -> PrivacyStatement | None:
+        """Its privacy statement, None where it claims no privacy."""
+
+
+class TunedArm:
+    """One arm with its seeds. Nothing is trained until a value is asked for; then it comes from the store if it is there."""
+
+    def __init__(self, experiment: Experiment, spec: Arm) -> None:
+        self.experiment = experiment
+        self.spec = spec
+
+    def __repr__(self) -> str:
+        return f"<arm {self.name}: {len(self.seeds)} seed(s)>"
+
+    @property
+    def name(self) -> str:
+        """Name of the arm."""
+        return self.spec.name
+
+    @property
+    def tuned(self) -> bool:
+        """False for the pretrained model."""
+        return self.spec.training is not None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds it is trained with; the pretrained model has the one pseudo-seed 0."""
+        return tuple(range(self.experiment.settings.seeds)) if self.tuned else (0,)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """One digest a seed."""
+        return tuple(self.experiment.run_digest(self.spec, seed) for seed in self.seeds)
+
+    def train(self) -> tuple[dict[str, Any], ...]:
+        """Trains what is missing; one training record a seed (steps, losses, clipped share, seconds, coverage, ...)."""
+        return tuple(self.experiment.training_record(self.spec, seed) for seed in self.seeds)
+
+    def scores(self, probe_set: str) -> tuple[ProbeScores, ...]:
+        """Scores on a probe set, one entry a seed."""
+        return tuple(self.experiment.scores(self.spec, seed, probe_set) for seed in self.seeds)
+
+    def held_out(self) -> HeldOut:
+        """Held-out losses of every seed."""
+        return self.experiment.held_out(self.spec, self.seeds)
+
+    def start(self) -> TunedArm:
+        """The pretrained arm."""
+        return self.experiment.arm(Arm(name="pretrained", training=None))
+
+    def statement(self) -> PrivacyStatement | None:
+        """Privacy statement of the arm; training decides nothing in it, so it needs no training."""
+        return self.experiment.statement(self.spec)
+
+    def load(self, seed: int = 0) -> tuple[Any, Any]:
+        """(model, tokenizer) of one seed, ready for `transformers`; trains it if it is not there."""
+        loaded = self.experiment.loaded(self.spec, seed)
+        return loaded.model, loaded.tokenizer
+
+
+class Arms:
+    """The five named arms of one experiment, by attribute or by name: `arms.dp_cda`, `arms["dp_cda"]`."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._specs = experiment.settings.arms()
+
+    def __getattr__(self, name: str) -> TunedArm:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> TunedArm:
+        if name not in self._specs:
+            close = difflib.get_close_matches(name, self._specs, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise SpecError(
+                f"there is no arm {name!r}",
+                where="arms",
+                fix=f"{hint}named arms: {', '.join(self._specs)}; any other arm: finetune(name=..., dp=..., cda=...)",
+            )
+        return self._experiment.arm(self._specs[name])
+
+    def __iter__(self) -> Iterator[TunedArm]:
+        return (self[name] for name in self._specs)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._specs]
+
+
+def custom_arm(
+    experiment: Experiment,
+    name: str,
+    *,
+    dp: DP | float | None = None,
+    cda: CDA | bool | None = None,
+    **training: Any,
+) -> TunedArm:
+    """An arm beside the five named ones. `dp` is a `DP` or an epsilon, `cda` a `CDA` or True; further keywords replace fields of the session's `Training`.
+
+    Raises:
+        SpecError: the name is one of the five, or a field is unknown or out of range.
+    """
+    import dataclasses
+
+    settings = experiment.settings
+    if name in settings.arms():
+        raise SpecError(
+            f"{name!r} is the name of a standard arm", where="finetune(name=)", fix=f"use arms.{name}, or another name"
+        )
+    if isinstance(dp, (int, float)) and not isinstance(dp, bool):
+        dp = dataclasses.replace(settings.dp, epsilon=float(dp))
+    if cda is True:
+        cda = settings.cda
+    if not (dp is None or isinstance(dp, DP)) or not (cda is None or cda is False or isinstance(cda, CDA)):
+        raise SpecError(
+            f"finetune got dp={dp!r}, cda={cda!r}",
+            where="finetune(dp=, cda=)",
+            fix="dp is a fairtest.DP or an epsilon, cda is a fairtest.CDA or True",
+        )
+    known = {item.name for item in dataclasses.fields(Training)}
+    unknown = sorted(set(training) - known)
+    if unknown:
+        raise SpecError(
+            f"finetune got unknown settings: {', '.join(unknown)}",
+            where="finetune(...)",
+            fix=f"training settings: {', '.join(sorted(known))}",
+        )
+    return experiment.arm(
+        Arm(name=name, training=dataclasses.replace(settings.training, **training), dp=dp, cda=cda or None)
+    )

@@ -1,0 +1,277 @@
+"""One experiment: a model, a corpus, probe sets and a store; trains and scores what is asked for and not yet there.
+
+Only a miss imports torch: keys are digests of files and texts, values come from the store as JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairtest.corpora.readers import read_corpus
+from fairtest.corpora.units import Corpus
+from fairtest.errors import SettingsError
+from fairtest.experiments.arms import HeldOut, TunedArm
+from fairtest.experiments.progress import SILENT, Progress
+from fairtest.privacy.statement import PrivacyStatement
+from fairtest.probes.probe import ProbeSet
+from fairtest.probes.registry import load_probe_set
+from fairtest.scoring.scores import ProbeScores
+from fairtest.settings import Settings
+from fairtest.specs import Arm, digest_of
+from fairtest.store import Entry, Store
+from fairtest.training.sources import ModelSource, resolve_model
+
+if TYPE_CHECKING:
+    from fairtest.augmentation import Augmented
+    from fairtest.privacy.accounting import PrivacyPlan
+    from fairtest.training.models import LoadedModel
+    from fairtest.training.trunk import TrunkCache
+
+# Raised when a change of the library changes what the same spec trains or scores: old entries are then not found.
+TRAINING_VERSION = 1
+SCORING_VERSION = 1
+PLAN_VERSION = 1
+
+
+class Experiment:
+    """Arms of one base model on one corpus, with everything kept in a store.
+
+    Args:
+        settings: model, corpus, training, privacy, seeds.
+        store: where runs and scores are kept and looked for.
+        progress: who is told about long work.
+    """
+
+    def __init__(self, settings: Settings, store: Store, progress: Progress = SILENT) -> None:
+        self.settings = settings
+        self.store = store
+        self.progress = progress
+        self.trained: dict[str, float] = {}
+        self.reused: set[str] = set()
+        self._probe_sets: dict[str, ProbeSet] = {}
+        self._resident: tuple[str, LoadedModel] | None = None
+        self._trunk_cache: TrunkCache | None = None
+
+    def arm(self, spec: Arm) -> TunedArm:
+        """A handle on an arm; trains nothing."""
+        return TunedArm(self, spec)
+
+    @cached_property
+    def source(self) -> ModelSource:
+        """The base model."""
+        return resolve_model(self.settings.model)
+
+    @cached_property
+    def _split(self) -> tuple[Corpus, Corpus]:
+        settings = self.settings
+        if settings.corpus is None:
+            raise SettingsError(
+                "no corpus is set, so no arm can be trained",
+                where="setting 'corpus'",
+                fix='add corpus = "records.jsonl" to [tool.fairtest] in pyproject.toml',
+            )
+        corpus = read_corpus(settings.corpus, text_field=settings.text_field, unit_field=settings.unit_field)
+        return corpus.split(settings.held_out)
+
+    @property
+    def training_corpus(self) -> Corpus:
+        """The units that may be trained on."""
+        return self._split[0]
+
+    @property
+    def held_out_corpus(self) -> Corpus:
+        """The units that are never trained on, in any arm."""
+        return self._split[1]
+
+    def probe_set(self, name: str) -> ProbeSet:
+        """A probe set by name, read once."""
+        if name not in self._probe_sets:
+            data_dir = self.settings.data_dir or os.environ.get("FAIRTEST_DATA_DIR")
+            self._probe_sets[name] = load_probe_set(name, Path(data_dir) if data_dir else None)
+        return self._probe_sets[name]
+
+    # -- keys -----------------------------------------------------------------------------------------------------
+
+    def _run_key(self, spec: Arm, seed: int) -> dict[str, Any]:
+        if spec.training is None:
+            return {"model": self.source.digest}
+        return {
+            "version": TRAINING_VERSION,
+            "model": self.source.digest,
+            "corpus": self.training_corpus.digest,
+            "arm": spec.as_dict(),
+            "seed": seed,
+        }
+
+    def run_digest(self, spec: Arm, seed: int) -> str:
+        """Digest of one run: everything that decides its weights."""
+        return digest_of(self._run_key(spec, seed))
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def training_record(self, spec: Arm, seed: int) -> dict[str, Any]:
+        """The training record of one run, trained now if it is not in the store; {} for the pretrained model."""
+        return {} if spec.training is None else dict(self._run(spec, seed).result)
+
+    def _run(self, spec: Arm, seed: int) -> Entry:
+        entry = self.store.obtain("run", self._run_key(spec, seed), lambda directory: self._train(spec, seed, directory))
+        label = f"{spec.name} seed {seed}"
+        if label not in self.trained:
+            self.reused.add(label)
+        return entry
+
+    def _train(self, spec: Arm, seed: int, directory: Path) -> Mapping[str, Any]:
+        from fairtest.training.finetune import NoiseSpec, finetune
+        from fairtest.training.models import save_state, trained_state
+
+        assert spec.training is not None
+        plan = self.privacy_plan(spec)
+        augmented = self._augmented(spec)
+        loaded = self._load_base(spec, seed)
+        noise = None
+        if spec.dp is not None and plan is not None:
+            noise = NoiseSpec(noise_multiplier=plan.noise_multiplier, max_grad_norm=spec.dp.max_grad_norm)
+        steps = spec.training.steps_for(len(augmented.units))
+        label = f"train {spec.name} seed {seed}"
+        began = time.monotonic()
+        with self.progress.work(label, steps) as advance:
+
+            def on_step(step: int, loss: float | None) -> None:
+                del step
+                advance("" if loss is None else f"loss {loss:.3f}")
+
+            log = finetune(loaded, augmented.units, spec.training, noise, seed, on_step=on_step)
+        self.trained[f"{spec.name} seed {seed}"] = time.monotonic() - began
+        save_state(trained_state(loaded.model), directory / "trained.safetensors")
+        loaded.model.eval()
+        self._resident = (self.run_digest(spec, seed), loaded)
+        return {
+            **log.as_dict(),
+            "coverage": augmented.coverage.as_dict(),
+            "views_per_unit": augmented.views_per_unit,
+            "trained_parameters": sum(p.numel() for p in loaded.model.parameters() if p.requires_grad),
+        }
+
+    def _augmented(self, spec: Arm) -> Augmented:
+        from fairtest.augmentation import augment
+
+        return augment(self.training_corpus, spec.cda)
+
+    def _load_base(self, spec: Arm, seed: int) -> LoadedModel:
+        import torch
+
+        from fairtest.training.models import load_model
+
+        torch.set_num_threads(self.settings.threads or os.cpu_count() or 1)
+        return load_model(self.source, spec.training, seed=seed)
+
+    def loaded(self, spec: Arm, seed: int) -> LoadedModel:
+        """The model of one run in memory; the last one is kept."""
+        digest = self.run_digest(spec, seed)
+        if self._resident is not None and self._resident[0] == digest:
+            return self._resident[1]
+        if spec.training is None:
+            loaded = self._load_base(spec, seed)
+        else:
+            from fairtest.training.models import load_state, load_trained_state
+
+            entry = self._run(spec, seed)
+            if self._resident is not None and self._resident[0] == digest:
+                return self._resident[1]
+            loaded = self._load_base(spec, seed)
+            load_trained_state(loaded.model, load_state(entry.file("trained.safetensors")))
+        self._resident = (digest, loaded)
+        return loaded
+
+    # -- privacy --------------------------------------------------------------------------------------------------
+
+    def privacy_plan(self, spec: Arm) -> PrivacyPlan | None:
+        """Noise and epsilon of a DP arm, calibrated once and kept in the store."""
+        if spec.dp is None or spec.training is None:
+            return None
+        from fairtest.privacy.accounting import PrivacyPlan, plan_privacy
+
+        units = len(self.training_corpus)
+        dp, batch_size, steps = spec.dp, spec.training.batch_size, spec.training.steps_for(units)
+        key = {"version": PLAN_VERSION, "dp": spec.as_dict()["dp"], "units": units, "batch": batch_size, "steps": steps}
+
+        def plan() -> dict[str, Any]:
+            with self.progress.work(f"calibrate noise for {spec.name}", 1) as advance:
+                made = plan_privacy(dp, units=units, batch_size=batch_size, steps=steps)
+                advance(f"sigma {made.noise_multiplier:.4f}")
+            return made.as_dict()
+
+        return PrivacyPlan.from_dict(self.store.obtain_json("privacy-plan", key, plan))
+
+    def statement(self, spec: Arm) -> PrivacyStatement | None:
+        """The privacy statement of a DP arm."""
+        plan = self.privacy_plan(spec)
+        if plan is None or spec.dp is None:
+            return None
+        raise NotImplementedError
+
+    # -- scores ---------------------------------------------------------------------------------------------------
+
+    def scores(self, spec: Arm, seed: int, probe_set: str) -> ProbeScores:
+        """Scores of one run on one probe set."""
+        from fairtest.scoring.scores import CAUSAL_BOS
+
+        probes = self.probe_set(probe_set)
+        key = {
+            "version": SCORING_VERSION,
+            "run": self.run_digest(spec, seed),
+            "probes": probes.digest,
+            "protocol": CAUSAL_BOS,
+        }
+
+        def score() -> dict[str, Any]:
+            from fairtest.scoring.likelihood import score_probe_set
+
+            loaded = self.loaded(spec, seed)
+            with self.progress.work(f"score {spec.name} seed {seed} on {probe_set}", 1) as advance:
+                scored = score_probe_set(loaded, probes, protocol=CAUSAL_BOS)
+                advance("")
+            return scored.to_json()
+
+        return ProbeScores.from_json(self.store.obtain_json("scores", key, score))
+
+    def held_out(self, spec: Arm, seeds: Sequence[int]) -> HeldOut:
+        """Held-out losses of an arm."""
+        corpus = self.held_out_corpus
+        group_field = self.settings.group_field
+        texts, units, groups = [], [], []
+        for unit in corpus.units:
+            for record in unit.records:
+                texts.append(record.text)
+                units.append(unit.id)
+                groups.append(record.fields.get(group_field, "") if group_field else "")
+        max_length = self.settings.max_length
+        rows: list[tuple[float, ...]] = []
+        tokens: tuple[int, ...] = ()
+        for seed in seeds:
+            key = {
+                "version": SCORING_VERSION,
+                "run": self.run_digest(spec, seed),
+                "texts": digest_of(texts),
+                "max_length": max_length,
+            }
+            value = self.store.obtain_json("held-out", key, self._held_out_scorer(spec, seed, texts, max_length))
+            rows.append(tuple(value["nll"]))
+            tokens = tuple(value["tokens"])
+        return HeldOut(corpus.digest, tuple(units), tuple(groups), tokens, tuple(rows))
+
+    def _held_out_scorer(
+        self, spec: Arm, seed: int, texts: Sequence[str], max_length: int
+    ) -> Callable[[], dict[str, Any]]:
+        def score() -> dict[str, Any]:
+            from fairtest.scoring.likelihood import score_records
+
+            nll, tokens = score_records(self.loaded(spec, seed), texts, max_length=max_length)
+            return {"nll": list(nll), "tokens": list(tokens)}
+
+        return score

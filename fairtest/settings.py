@@ -1,0 +1,186 @@
+"""The settings of a test session: names, checks, and where each value came from.
+
+Precedence: command line > marker > pyproject.toml ([tool.fairtest]) > default. A relative path of pyproject.toml is relative to that file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fairtest.errors import SettingsError
+from fairtest.specs import CDA, DP, Arm, Training, standard_arms
+
+UNDECIDED_CHOICES = ("auto", "fail", "warn", "skip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One consistent set of settings.
+
+    Args:
+        model: a directory, a hub id, or an embedded name ("fairtest/tiny", "smollm2-135m").
+        corpus: the private corpus: a path (text, JSONL, CSV, Parquet), or "hf:org/name".
+        text_field: the column that holds a record's text.
+        unit_field: the column that names the privacy unit (a user, a document); None: each record is a unit.
+        group_field: the column by which held-out perplexity is also reported.
+        data_dir: where published probe sets lie (StereoSet, CrowS-Pairs).
+        epsilon, delta, max_grad_norm: of the DP arms (`fairtest.DP`).
+        cda_axes, cda_names: of the CDA arms (`fairtest.CDA`).
+        seeds: number of paired seeds an arm is trained with.
+        steps, epochs, batch_size, learning_rate, weight_decay, max_length, trainable, lora_rank, lora_layers, micro_batch_tokens: `fairtest.Training`.
+        held_out: share of units never trained on, for perplexity and the guards.
+        confidence: of every interval.
+        min_improvement: nats per token of held-out loss an arm must gain over the pretrained model to count as trained.
+        max_collapse: a candidate whose held-out perplexity is more than this many times the reference's has collapsed.
+        undecided: what an UNDECIDED verdict does to its test: "fail", "warn", "skip"; "auto" fails where the environment variable CI is set and warns elsewhere.
+        threads: CPU threads for torch; 0: all cores.
+        cache_dir: the store. report_dir: where reports are written.
+    """
+
+    model: str = "fairtest/tiny"
+    corpus: str | None = None
+    text_field: str = "text"
+    unit_field: str | None = None
+    group_field: str | None = None
+    data_dir: str | None = None
+    epsilon: float = 3.0
+    delta: float | str = "auto"
+    max_grad_norm: float = 1.0
+    cda_axes: tuple[str, ...] = ("gender",)
+    cda_names: bool = False
+    seeds: int = 3
+    steps: int | None = None
+    epochs: float = 3.0
+    batch_size: int = 64
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.0
+    max_length: int = 128
+    trainable: str = "all"
+    lora_rank: int = 8
+    lora_layers: int | None = None
+    micro_batch_tokens: int = 4096
+    held_out: float = 0.1
+    confidence: float = 0.95
+    min_improvement: float = 0.01
+    max_collapse: float = 2.0
+    undecided: str = "auto"
+    threads: int = 0
+    cache_dir: str = ".fairtest"
+    report_dir: str = ".fairtest/report"
+    origin: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_range(self, "held_out", 0.0, 1.0)
+        _check_range(self, "confidence", 0.5, 1.0)
+        for name in ("min_improvement",):
+            if getattr(self, name) < 0:
+                raise _bad(self, name, "a number >= 0")
+        if self.max_collapse <= 1:
+            raise _bad(self, "max_collapse", "a number above 1")
+        if self.seeds < 1:
+            raise _bad(self, "seeds", "a whole number of at least 1 (at least 5 for a claim about training)")
+        if self.threads < 0:
+            raise _bad(self, "threads", "a whole number >= 0")
+        if self.undecided not in UNDECIDED_CHOICES:
+            raise _bad(self, "undecided", f"one of {', '.join(UNDECIDED_CHOICES)}")
+
+    @property
+    def training(self) -> Training:
+        """The `Training` that every tuned arm shares."""
+        names = {item.name for item in dataclasses.fields(Training)}
+        return Training(**{name: getattr(self, name) for name in names})
+
+    @property
+    def dp(self) -> DP:
+        """The `DP` of the DP arms."""
+        return DP(epsilon=self.epsilon, delta=self.delta, max_grad_norm=self.max_grad_norm)  # type: ignore[arg-type]
+
+    @property
+    def cda(self) -> CDA:
+        """The `CDA` of the CDA arms."""
+        return CDA(axes=self.cda_axes, names=self.cda_names)
+
+    def arms(self) -> dict[str, Arm]:
+        """The five named arms under these settings."""
+        return standard_arms(self.training, self.dp, self.cda)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Values by name, as plain data."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "origin"}
+        values["cda_axes"] = list(self.cda_axes)
+        return values
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "float": (float, int),
+    "float | str": (float, int, str),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "bool": (bool,),
+    "tuple[str, ...]": (tuple, list),
+}
+_PATHS = ("corpus", "data_dir", "cache_dir", "report_dir", "model")
+
+
+def setting_names() -> tuple[str, ...]:
+    """Names a user can set, in the order of the class."""
+    return tuple(item.name for item in dataclasses.fields(Settings) if item.name != "origin")
+
+
+def layered(*layers: tuple[str, Mapping[str, Any], Path | None]) -> Settings:
+    """Settings from layers of (origin, values, directory of relative paths), the weakest first.
+
+    Raises:
+        SettingsError: an unknown name (with a suggestion) or a value it cannot have.
+    """
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = dict.fromkeys(setting_names(), "default")
+    kinds = {item.name: str(item.type) for item in dataclasses.fields(Settings)}
+    for source, layer, base in layers:
+        for name, value in layer.items():
+            if name not in setting_names():
+                close = difflib.get_close_matches(name, setting_names(), n=1, cutoff=0.5)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise SettingsError(
+                    f"unknown setting {name!r}", where=source, fix=f"{hint}settings: {', '.join(setting_names())}"
+                )
+            allowed = _TYPES[kinds[name]]
+            if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+                raise SettingsError(
+                    f"setting {name!r} must be of type {kinds[name]}, got {value!r}",
+                    where=source,
+                    fix="correct the value (numbers are written without quotes)",
+                )
+            values[name] = _absolute(name, tuple(value) if isinstance(value, list) else value, base)
+            origin[name] = source
+    return Settings(**values, origin=origin)
+
+
+def _absolute(name: str, value: Any, base: Path | None) -> Any:
+    """A relative path of a settings file means: relative to that file. A model name stays a name unless such a directory is there."""
+    if base is None or name not in _PATHS or not isinstance(value, str) or value.startswith("hf:"):
+        return value
+    path = base / Path(value).expanduser()
+    if name == "model" and not path.is_dir():
+        return value
+    return str(path)
+
+
+def _bad(settings: Settings, name: str, wanted: str) -> SettingsError:
+    return SettingsError(
+        f"setting {name!r} must be {wanted}, got {getattr(settings, name)!r}",
+        where=settings.origin.get(name, "settings"),
+        fix="correct the value",
+    )
+
+
+def _check_range(settings: Settings, name: str, low: float, high: float) -> None:
+    if not low < getattr(settings, name) < high:
+        raise _bad(settings, name, f"a number between {low:g} and {high:g}")
