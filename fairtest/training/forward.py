@@ -1,0 +1,204 @@
+"""Token ids in, log-probabilities out: the one forward pass that training and scoring share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
+
+from fairtest.errors import ModelError
+from fairtest.training.models import LoadedModel
+
+_DOCUMENT_SEPARATOR = "<|endoftext|>"
+_CHAT_TURN = "<|im_start|>"
+_EXACT = 1e-4
+
+
+def bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands in front of every text, as context of its first token.
+
+    It is the tokenizer's BOS token, unless there is none or it opens a chat turn (`<|im_start|>`, as in
+    SmolLM2-Instruct): then the document separator `<|endoftext|>`, with which such models were pretrained, else the
+    EOS token.
+
+    Raises:
+        ModelError: the tokenizer has none of these.
+    """
+    if tokenizer.bos_token_id is not None and tokenizer.bos_token != _CHAT_TURN:
+        return int(tokenizer.bos_token_id)
+    separator = tokenizer.get_vocab().get(_DOCUMENT_SEPARATOR)
+    for candidate in (separator, tokenizer.eos_token_id, tokenizer.bos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    raise ModelError(
+        "the tokenizer has neither a BOS nor an EOS token, and the first token of a text needs one as its context",
+        where=str(tokenizer.name_or_path),
+        fix="set bos_token in the tokenizer's tokenizer_config.json",
+    )
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+    """Token ids of each text with exactly one `bos_id` in front and nothing appended, at most `max_length` ids in all.
+
+    A text that spells a special token gets the pieces of its spelling, where the tokenizer can do so.
+    """
+    if not texts:
+        return []
+    bos = bos_id(tokenizer)
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )["input_ids"]
+    rows: list[list[int]] = []
+    for ids in encoded:
+        start = 0
+        while start < len(ids) and ids[start] == bos:
+            start += 1
+        rows.append([bos, *ids[start:]][:max_length])
+    return rows
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Right-padded rows: `input_ids` [B, T] and `lengths` [B].
+
+    What is padding follows from the length, never from an id, because the padding id is often a real token too.
+    """
+
+    input_ids: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def from_ids(cls, rows: Sequence[Sequence[int]], pad_id: int = 0) -> TokenBatch:
+        """Pads rows of ids (at least one row, each with at least one id) to the longest."""
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        input_ids = torch.full((len(rows), int(lengths.max())), pad_id, dtype=torch.long)
+        for index, row in enumerate(rows):
+            input_ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+        return cls(input_ids, lengths)
+
+    @property
+    def mask(self) -> Tensor:
+        """Bool [B, T], true where there is a token."""
+        return torch.arange(self.input_ids.shape[1], device=self.lengths.device) < self.lengths[:, None]
+
+
+class CausalForward:
+    """A causal language model split into its body and its head, so that not all logits need to exist at once.
+
+    The split is checked once against the whole model on a small random batch; where the family does more than apply a
+    linear head (soft-capped or scaled logits), the whole model is used instead. With gradients the head sees
+    [B, T - 1, d], rows first, as per-unit clipping needs it; under `torch.no_grad` or `inference_mode` it works in
+    tiles of positions so that at most `tile_elements` logits exist.
+
+    Raises:
+        ModelError: a token's logits depend on tokens after it, so the model is not causal.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, tile_elements: int = 1 << 24) -> None:
+        self.loaded = loaded
+        self.model = loaded.model
+        self.tile_elements = tile_elements
+        self._head = self.model.get_output_embeddings()
+        self._vocabulary = int(self.model.config.get_text_config().vocab_size)
+        self._longest: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        accepted = inspect.signature(self.model.base_model.forward).parameters
+        self._positions = "position_ids" in accepted
+        self._whole = self._head is None or self.model.base_model is self.model
+        self._check()
+
+    @torch.no_grad()
+    def _check(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(self._vocabulary, (2, 6), generator=generator)
+        batch = TokenBatch(ids, torch.tensor([6, 4]))
+        logits = self._whole_logits(batch)
+        changed = ids.clone()
+        changed[:, -1] = (changed[:, -1] + 1) % self._vocabulary
+        earlier = self._whole_logits(TokenBatch(changed, torch.tensor([6, 6])))[0, :-1]
+        if not torch.allclose(earlier, logits[0, :-1], atol=1e-3, rtol=1e-3):
+            raise ModelError(
+                f"model {self.loaded.source.name!r} is not causal: its predictions change with tokens that come later",
+                where=self.loaded.source.location,
+                fix="give a left-to-right language model (GPT-2, Llama, ...); masked models are not supported here",
+            )
+        if not self._whole:
+            hidden = self.hidden(batch)
+            real = batch.mask.to(hidden.device)
+            if (self._head(hidden)[real] - logits[real]).abs().max() > _EXACT:
+                self._whole = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        device: torch.device = next(iter(self.model.parameters())).device
+        return device
+
+    def _inputs(self, batch: TokenBatch) -> dict[str, Tensor | bool]:
+        length = batch.input_ids.shape[1]
+        if self._longest is not None and length > self._longest:
+            raise ModelError(
+                f"a text has {length} tokens, and model {self.loaded.source.name!r} reads at most {self._longest}",
+                where=self.loaded.source.location,
+                fix=f"set max_length to at most {self._longest}",
+            )
+        inputs: dict[str, Tensor | bool] = {
+            "input_ids": batch.input_ids.to(self.device),
+            "attention_mask": batch.mask.to(self.device, torch.long),
+            "use_cache": False,
+        }
+        if self._positions:
+            # One row of positions per row of tokens: [1, T] would hide which unit a position gradient belongs to.
+            positions = torch.arange(length, device=self.device)
+            inputs["position_ids"] = positions.expand(batch.input_ids.shape).contiguous()
+        return inputs
+
+    def _whole_logits(self, batch: TokenBatch) -> Tensor:
+        logits: Tensor = self.model(**self._inputs(batch)).logits
+        return logits
+
+    def hidden(self, batch: TokenBatch) -> Tensor:
+        """Final hidden states [B, T, d], or logits [B, T, V] where the model cannot be split: for `log_probs_at`."""
+        if self._whole:
+            return self._whole_logits(batch)
+        states: Tensor = self.model.base_model(**self._inputs(batch)).last_hidden_state
+        return states
+
+    def log_probs_at(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Log-probability (nats, float32) [...] of `targets` [...] as the next token after `hidden` [..., d]."""
+        if torch.is_grad_enabled():
+            return self._log_probs(hidden, targets)
+        flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+        tile = max(1, self.tile_elements // self._vocabulary)
+        parts = [self._log_probs(flat[i : i + tile], wanted[i : i + tile]) for i in range(0, len(wanted), tile)]
+        found = torch.cat(parts) if parts else torch.zeros(0, device=hidden.device)
+        return found.reshape(targets.shape)
+
+    def _log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = hidden if self._whole else self._head(hidden)
+        losses = functional.cross_entropy(
+            logits.float().reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none"
+        )
+        return -losses.reshape(targets.shape)
+
+    def token_log_probs(self, batch: TokenBatch) -> Tensor:
+        """Log p(token_t | tokens before t) as [B, T]; 0 at position 0 and where there is padding."""
+        hidden = self.hidden(batch)[:, :-1]
+        targets, real = batch.input_ids[:, 1:].to(hidden.device), batch.mask[:, 1:].to(hidden.device)
+        if torch.is_grad_enabled():
+            # Padding is looked up too, to keep rows together, and then dropped.
+            found = self.log_probs_at(hidden, targets)
+            found = torch.where(real, found, torch.zeros_like(found))
+        else:
+            found = torch.zeros(targets.shape, device=hidden.device)
+            found[real] = self.log_probs_at(hidden[real], targets[real])
+        return functional.pad(found, (1, 0))
