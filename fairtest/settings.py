@@ -1,12 +1,15 @@
 """The settings of a test session: names, checks, and where each value came from.
 
-Precedence: command line > marker > pyproject.toml ([tool.fairtest]) > default. A relative path of pyproject.toml is relative to that file.
+Precedence: command line > marker > pyproject.toml ([tool.fairtest]) > default. A relative path of pyproject.toml is
+    relative to that file.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +35,14 @@ class Settings:
         epsilon, delta, max_grad_norm: of the DP arms (`fairtest.DP`).
         cda_axes, cda_names: of the CDA arms (`fairtest.CDA`).
         seeds: number of paired seeds an arm is trained with.
-        steps, epochs, batch_size, learning_rate, weight_decay, max_length, trainable, lora_rank, lora_layers, micro_batch_tokens: `fairtest.Training`.
+        steps, epochs, batch_size, learning_rate, weight_decay, max_length, trainable, lora_rank, lora_layers,
+            micro_batch_tokens: `fairtest.Training`.
         held_out: share of units never trained on, for perplexity and the guards.
         confidence: of every interval.
         min_improvement: nats per token of held-out loss an arm must gain over the pretrained model to count as trained.
         max_collapse: a candidate whose held-out perplexity is more than this many times the reference's has collapsed.
-        undecided: what an UNDECIDED verdict does to its test: "fail", "warn", "skip"; "auto" fails where the environment variable CI is set and warns elsewhere.
+        undecided: what an UNDECIDED verdict does to its test: "fail", "warn", "skip"; "auto" fails where the
+            environment variable CI is set and warns elsewhere.
         threads: CPU threads for torch; 0: all cores.
         cache_dir: the store. report_dir: where reports are written.
     """
@@ -164,7 +169,9 @@ def layered(*layers: tuple[str, Mapping[str, Any], Path | None]) -> Settings:
 
 
 def _absolute(name: str, value: Any, base: Path | None) -> Any:
-    """A relative path of a settings file means: relative to that file. A model name stays a name unless such a directory is there."""
+    """A relative path of a settings file means: relative to that file. A model name stays a name unless such a
+    directory is there.
+    """
     if base is None or name not in _PATHS or not isinstance(value, str) or value.startswith("hf:"):
         return value
     path = base / Path(value).expanduser()
@@ -184,3 +191,56 @@ def _bad(settings: Settings, name: str, wanted: str) -> SettingsError:
 def _check_range(settings: Settings, name: str, low: float, high: float) -> None:
     if not low < getattr(settings, name) < high:
         raise _bad(settings, name, f"a number between {low:g} and {high:g}")
+
+
+def session_settings(
+    *,
+    root: Path,
+    invocation: Path,
+    marker: Mapping[str, Any] | None = None,
+    marker_origin: str = "marker",
+    command_line: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings of a project: command line > marker > environment > [tool.fairtest] of `root`/pyproject.toml >
+    default.
+
+    Relative paths mean: relative to pyproject.toml there and in a marker, to the working directory on the command line.
+
+    Raises:
+        SettingsError: pyproject.toml is not TOML, or holds a setting that cannot be.
+    """
+    defaults = {"cache_dir": Settings.cache_dir, "report_dir": Settings.report_dir}
+    environment = {
+        name: os.environ[variable]
+        for name, variable in (("cache_dir", "FAIRTEST_CACHE_DIR"), ("data_dir", "FAIRTEST_DATA_DIR"))
+        if os.environ.get(variable)
+    }
+    return layered(
+        ("default", defaults, root),
+        ("pyproject.toml [tool.fairtest]", read_pyproject(root / "pyproject.toml"), root),
+        ("environment", environment, invocation),
+        (marker_origin, marker or {}, root),
+        ("command line", command_line or {}, invocation),
+    )
+
+
+def read_pyproject(path: Path) -> dict[str, Any]:
+    """The [tool.fairtest] table of a pyproject.toml; {} where there is none.
+
+    Raises:
+        SettingsError: the file is not TOML, or the table is no table.
+    """
+    if not path.is_file():
+        return {}
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"pyproject.toml is not valid TOML: {error}", where=str(path), fix="correct it") from error
+    table = document.get("tool", {}).get("fairtest", {})
+    if not isinstance(table, dict):
+        raise SettingsError("tool.fairtest is not a table", where=str(path), fix="write [tool.fairtest]")
+    return table

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class HeldOut:
     """Loss on held-out texts, the same texts for every arm.
 
-    `nll[s][i]`: negative log-likelihood (nats, summed over tokens) of text i under seed s; `tokens[i]`: tokens scored of text i; `units[i]`: the privacy
+    `nll[s][i]`: negative log-likelihood (nats, summed over tokens) of text i under seed s; `tokens[i]`: tokens scored
+    of text i; `units[i]`: the privacy
     unit text i belongs to; `groups[i]`: its group, "" where the corpus has none.
     """
 
@@ -60,7 +61,9 @@ class Measured(Protocol):
 
 
 class TunedArm:
-    """One arm with its seeds. Nothing is trained until a value is asked for; then it comes from the store if it is there."""
+    """One arm with its seeds. Nothing is trained until a value is asked for; then it comes from the store if it is
+    there.
+    """
 
     def __init__(self, experiment: Experiment, spec: Arm) -> None:
         self.experiment = experiment
@@ -153,7 +156,8 @@ def custom_arm(
     cda: CDA | bool | None = None,
     **training: Any,
 ) -> TunedArm:
-    """An arm beside the five named ones. `dp` is a `DP` or an epsilon, `cda` a `CDA` or True; further keywords replace fields of the session's `Training`.
+    """An arm beside the five named ones. `dp` is a `DP` or an epsilon, `cda` a `CDA` or True; further keywords
+    replace fields of the session's `Training`.
 
     Raises:
         SpecError: the name is one of the five, or a field is unknown or out of range.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.readers import read_corpus
 from fairtest.corpora.units import Corpus
-from fairtest.errors import SettingsError
+from fairtest.errors import SettingsError, SpecError
 from fairtest.experiments.arms import HeldOut, TunedArm
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.privacy.statement import PrivacyStatement
@@ -41,6 +41,9 @@ PLAN_VERSION = 1
 class Experiment:
     """Arms of one base model on one corpus, with everything kept in a store.
 
+    `ledger` says of each run that was used, by digest, which arm and seed it is and how many seconds its training
+    took here (None: from the store).
+
     Args:
         settings: model, corpus, training, privacy, seeds.
         store: where runs and scores are kept and looked for.
@@ -51,8 +54,7 @@ class Experiment:
         self.settings = settings
         self.store = store
         self.progress = progress
-        self.trained: dict[str, float] = {}
-        self.reused: set[str] = set()
+        self.ledger: dict[str, dict[str, Any]] = {}
         self._probe_sets: dict[str, ProbeSet] = {}
         self._resident: tuple[str, LoadedModel] | None = None
         self._trunk_cache: TrunkCache | None = None
@@ -119,17 +121,18 @@ class Experiment:
         return {} if spec.training is None else dict(self._run(spec, seed).result)
 
     def _run(self, spec: Arm, seed: int) -> Entry:
-        entry = self.store.obtain("run", self._run_key(spec, seed), lambda directory: self._train(spec, seed, directory))
-        label = f"{spec.name} seed {seed}"
-        if label not in self.trained:
-            self.reused.add(label)
+        entry = self.store.obtain(
+            "run", self._run_key(spec, seed), lambda directory: self._train(spec, seed, directory)
+        )
+        self.ledger.setdefault(entry.digest, {"arm": spec.name, "seed": seed, "seconds": None})
         return entry
 
     def _train(self, spec: Arm, seed: int, directory: Path) -> Mapping[str, Any]:
         from fairtest.training.finetune import NoiseSpec, finetune
         from fairtest.training.models import save_state, trained_state
 
-        assert spec.training is not None
+        if spec.training is None:
+            raise SpecError(f"arm {spec.name!r} has nothing to train", where="training", fix="give it a Training()")
         plan = self.privacy_plan(spec)
         augmented = self._augmented(spec)
         loaded = self._load_base(spec, seed)
@@ -146,7 +149,8 @@ class Experiment:
                 advance("" if loss is None else f"loss {loss:.3f}")
 
             log = finetune(loaded, augmented.units, spec.training, noise, seed, on_step=on_step)
-        self.trained[f"{spec.name} seed {seed}"] = time.monotonic() - began
+        seconds = time.monotonic() - began
+        self.ledger[self.run_digest(spec, seed)] = {"arm": spec.name, "seed": seed, "seconds": seconds}
         save_state(trained_state(loaded.model), directory / "trained.safetensors")
         loaded.model.eval()
         self._resident = (self.run_digest(spec, seed), loaded)

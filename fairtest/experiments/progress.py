@@ -37,7 +37,13 @@ class Progress:
             stream = self._stream()
             terminal = stream.isatty()
             bar = tqdm(
-                total=total, desc=f"fairtest: {label}", unit=unit, file=stream, disable=not terminal, leave=False, ncols=100
+                total=total,
+                desc=f"fairtest: {label}",
+                unit=unit,
+                file=stream,
+                disable=not terminal,
+                leave=False,
+                ncols=100,
             )
 
             def advance(note: str) -> None:

@@ -16,7 +16,8 @@ STEREOTYPE, ANTI_STEREOTYPE, UNRELATED = "stereotype", "anti_stereotype", "unrel
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One item: texts by role (`stereotype`, `anti_stereotype`, perhaps `unrelated`), its axis (gender, race, ...)
-    and the cluster it is not independent of (target term, template, category)."""
+    and the cluster it is not independent of (target term, template, category).
+    """
 
     id: str
     axis: str

@@ -1,1 +1,5 @@
 """One JSON result, rendered for people."""
+
+from fairtest.reports.document import build_document, dump, finite, write_text
+
+__all__ = ["build_document", "dump", "finite", "write_text"]

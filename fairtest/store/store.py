@@ -1,7 +1,9 @@
 """Content-addressed entries on disk: made once, whole or not at all.
 
-An entry is a directory named by the digest of its key. It is filled in a temporary directory beside the store's entries and renamed into
-place, so a reader sees a finished entry or none; a file lock makes concurrent processes that want the same entry wait for the one that makes it.
+An entry is a directory named by the digest of its key. It is filled in a temporary directory beside the store's
+entries and renamed into
+place, so a reader sees a finished entry or none; a file lock makes concurrent processes that want the same entry wait
+for the one that makes it.
 
 Layout under the root:
     entries/<kind>/<digest>/entry.json   the key, the files with sizes and SHA-256, when it was made
@@ -14,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
 import uuid
@@ -80,7 +81,8 @@ class Store:
             raise StoreError(
                 f"the store cannot be written: {error.strerror or error}",
                 where=str(self.root),
-                fix="choose a writable directory with the setting cache_dir, --fairtest-cache-dir or FAIRTEST_CACHE_DIR",
+                fix="choose a writable directory with the setting cache_dir, --fairtest-cache-dir "
+                "or FAIRTEST_CACHE_DIR",
             ) from error
 
     def find(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
@@ -94,7 +96,8 @@ class Store:
     def obtain(self, kind: str, key: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """The entry of this key, made by `make(directory)` unless it is there.
 
-        `make` writes its files into the directory it is given and returns plain data that is kept with the entry. If it raises (an
+        `make` writes its files into the directory it is given and returns plain data that is kept with the entry. If
+        it raises (an
         interrupt too), nothing of it stays.
 
         Raises:
@@ -115,7 +118,7 @@ class Store:
                 self._seal(work, kind, digest, key, result)
                 final = self._place(kind, digest)
                 final.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(work, final)
+                work.replace(final)
             except OSError as error:
                 raise StoreError(
                     f"a store entry could not be written: {error.strerror or error}",
@@ -191,7 +194,8 @@ class Store:
         ]
         if document["schema"] != SCHEMA or document["digest"] != digest or damaged:
             raise StoreError(
-                f"store entry {kind}/{digest[:12]} is damaged: {', '.join(damaged) or 'its entry.json is of another entry'}",
+                f"store entry {kind}/{digest[:12]} is damaged: "
+                f"{', '.join(damaged) or 'its entry.json is of another entry'}",
                 where=str(path),
                 fix="remove this directory: the entry will be made again",
             )

@@ -1,0 +1,114 @@
+"""Assertion helpers: plain functions, usable in any test runner or notebook."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+
+from fairtest.experiments.arms import Measured, TunedArm
+from fairtest.gates.judge import judge_amplification, judge_privacy_claim, judge_utility
+from fairtest.gates.result import GateFailure, GateResult, UndecidedWarning, Verdict
+from fairtest.settings import Settings
+
+Record = Callable[[GateResult], None]
+
+
+def assert_no_amplification(
+    candidate: Measured,
+    reference: Measured,
+    *,
+    metric: str,
+    max_increase: float,
+    settings: Settings | None = None,
+    record: Record | None = None,
+) -> GateResult:
+    """Fails when the candidate is further from the metric's target than the reference by more than `max_increase`
+    (the metric's unit).
+
+    Args:
+        candidate, reference: arms, for example `arms.dp_cda` and `arms.baseline`.
+        metric: for example "templates.log_ratio[gender]" or "stereoset.ss[gender]".
+        max_increase: allowed amplification, |candidate - target| - |reference - target|.
+        settings: confidence, guards and policy; None: those of the candidate's experiment.
+        record: is given the result before anything is raised.
+
+    Raises:
+        GateFailure: the verdict is FAIL, a guard is not met, or it is UNDECIDED and the policy is "fail".
+        FairtestError: the question has no answer as asked.
+    """
+    __tracebackhide__ = True
+    settings = settings or _settings_of(candidate)
+    result = judge_amplification(candidate, reference, metric=metric, max_increase=max_increase, settings=settings)
+    return settle(result, settings, record)
+
+
+def assert_utility(
+    candidate: Measured,
+    reference: Measured,
+    *,
+    max_perplexity_ratio: float,
+    settings: Settings | None = None,
+    record: Record | None = None,
+) -> GateResult:
+    """Fails when the candidate's held-out perplexity is more than `max_perplexity_ratio` times the reference's.
+
+    Raises:
+        GateFailure, FairtestError: as `assert_no_amplification`.
+    """
+    __tracebackhide__ = True
+    settings = settings or _settings_of(candidate)
+    result = judge_utility(candidate, reference, max_perplexity_ratio=max_perplexity_ratio, settings=settings)
+    return settle(result, settings, record)
+
+
+def assert_privacy(
+    arm: Measured,
+    *,
+    max_epsilon: float,
+    max_delta: float | None = None,
+    unit: str | None = None,
+    settings: Settings | None = None,
+    record: Record | None = None,
+) -> GateResult:
+    """Fails when the arm has no privacy statement, the statement does not hold, or its budget is above `max_epsilon`,
+    `max_delta`.
+
+    Args:
+        unit: the privacy unit the claim has to be about ("record", or the name of the unit column); None: any.
+
+    Raises:
+        GateFailure, FairtestError: as `assert_no_amplification`.
+    """
+    __tracebackhide__ = True
+    settings = settings or _settings_of(arm)
+    result = judge_privacy_claim(arm, max_epsilon=max_epsilon, max_delta=max_delta, unit=unit, settings=settings)
+    return settle(result, settings, record)
+
+
+def settle(result: GateResult, settings: Settings, record: Record | None = None) -> GateResult:
+    """Turns a verdict into what a test does: returns, warns, or raises `GateFailure`."""
+    __tracebackhide__ = True
+    if record is not None:
+        record(result)
+    if result.verdict is Verdict.PASS and not result.blocked:
+        return result
+    if result.verdict is Verdict.FAIL or result.blocked or undecided_policy(settings) == "fail":
+        raise GateFailure(result)
+    if undecided_policy(settings) == "skip":
+        import pytest
+
+        pytest.skip(result.message())
+    warnings.warn(result.message(), UndecidedWarning, stacklevel=3)
+    return result
+
+
+def undecided_policy(settings: Settings) -> str:
+    """What an UNDECIDED verdict does here and now: "fail", "warn" or "skip" a test."""
+    if settings.undecided != "auto":
+        return settings.undecided
+    return "fail" if os.environ.get("CI", "").lower() not in ("", "0", "false") else "warn"
+
+
+def _settings_of(arm: Measured) -> Settings:
+    return arm.experiment.settings if isinstance(arm, TunedArm) else Settings()

@@ -1,0 +1,130 @@
+"""The assertion helpers with one test's settings bound, and a record of what they found."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from fairtest.experiments.arms import Measured, TunedArm
+from fairtest.gates.assertions import assert_no_amplification, assert_privacy, assert_utility
+from fairtest.gates.judge import measure
+from fairtest.gates.result import Estimate, GateResult
+from fairtest.settings import Settings
+
+_TRAINING_SUMMARY = (
+    "steps",
+    "units",
+    "seconds",
+    "coverage",
+    "views_per_unit",
+    "trained_parameters",
+    "mean_clipped_share",
+)
+
+
+class Fairness:
+    """What the `fairness` fixture gives a test; usable without pytest as well.
+
+    Args:
+        settings: confidence, guards, policy for UNDECIDED.
+        test: name of the test, kept in every result.
+    """
+
+    def __init__(self, settings: Settings, test: str = "") -> None:
+        self.settings = settings
+        self.test = test
+        self.results: list[GateResult] = []
+        self.measurements: list[dict[str, Any]] = []
+        self._arms: dict[str, Measured] = {}
+
+    def assert_no_amplification(
+        self, candidate: Measured, reference: Measured, *, metric: str, max_increase: float
+    ) -> GateResult:
+        """See `fairtest.assert_no_amplification`."""
+        __tracebackhide__ = True
+        self._use(candidate, reference)
+        return assert_no_amplification(
+            candidate,
+            reference,
+            metric=metric,
+            max_increase=max_increase,
+            settings=self.settings,
+            record=self._record,
+        )
+
+    def assert_utility(self, candidate: Measured, reference: Measured, *, max_perplexity_ratio: float) -> GateResult:
+        """See `fairtest.assert_utility`."""
+        __tracebackhide__ = True
+        self._use(candidate, reference)
+        return assert_utility(
+            candidate,
+            reference,
+            max_perplexity_ratio=max_perplexity_ratio,
+            settings=self.settings,
+            record=self._record,
+        )
+
+    def assert_privacy(
+        self, arm: Measured, *, max_epsilon: float, max_delta: float | None = None, unit: str | None = None
+    ) -> GateResult:
+        """See `fairtest.assert_privacy`."""
+        __tracebackhide__ = True
+        self._use(arm)
+        return assert_privacy(
+            arm,
+            max_epsilon=max_epsilon,
+            max_delta=max_delta,
+            unit=unit,
+            settings=self.settings,
+            record=self._record,
+        )
+
+    def measure(self, arm: Measured, metric: str) -> Estimate:
+        """A value with its interval, shown in the report and judged by nobody. `metric` may be "perplexity",
+        "perplexity[GROUP]" too.
+        """
+        __tracebackhide__ = True
+        self._use(arm)
+        estimate, seeds, items, clusters = measure(arm, metric, confidence=self.settings.confidence)
+        self.measurements.append(
+            {
+                "arm": arm.name,
+                "metric": metric,
+                **dataclasses.asdict(estimate),
+                "seeds": seeds,
+                "items": items,
+                "clusters": clusters,
+            }
+        )
+        return estimate
+
+    def record(self) -> dict[str, Any]:
+        """Plain data of everything asked so far: gates, measurements, arms, runs used. Trains nothing."""
+        ledger: dict[str, Any] = {}
+        for arm in self._arms.values():
+            if isinstance(arm, TunedArm):
+                ledger.update(arm.experiment.ledger)
+        return {
+            "gates": [result.as_dict() for result in self.results],
+            "measurements": list(self.measurements),
+            "arms": {name: _summary(arm, ledger) for name, arm in self._arms.items()},
+            "ledger": ledger,
+        }
+
+    def _use(self, *arms: Measured) -> None:
+        self._arms.update({arm.name: arm for arm in arms})
+
+    def _record(self, result: GateResult) -> None:
+        self.results.append(dataclasses.replace(result, test=self.test))
+
+
+def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of an arm; only of one whose runs are all there, so that reporting never trains."""
+    if not isinstance(arm, TunedArm) or not arm.tuned or not set(arm.identity) <= set(ledger):
+        return {}
+    statement = arm.statement()
+    return {
+        "training": [{name: row.get(name) for name in _TRAINING_SUMMARY} for row in arm.train()],
+        "statement": None if statement is None else statement.as_dict(),
+        "privacy": "" if statement is None else statement.prose(),
+    }

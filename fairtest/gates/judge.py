@@ -1,0 +1,313 @@
+"""From two sets of scores to a verdict. Nothing here raises because a gate fails: that is the assertions' business."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from fairtest.errors import ComparisonError
+from fairtest.experiments.arms import Measured
+from fairtest.gates.guards import collapse_guard, different_weights_guard, same_texts, trained_guard
+from fairtest.gates.result import Estimate, GateResult, GateSetupError, Guard, Verdict, WorstItem
+from fairtest.metrics import MetricRef, item_values, parse_metric
+from fairtest.privacy.statement import judge_privacy
+from fairtest.settings import Settings
+from fairtest.statistics.intervals import (
+    Interval,
+    amplification_interval,
+    mean_interval,
+    perplexity_ratio_interval,
+    weighted_mean_interval,
+)
+from fairtest.statistics.planning import seeds_to_decide
+
+MIN_CLUSTERS = 5
+WORST_ITEMS = 3
+
+Values = npt.NDArray[np.float64]
+
+
+def decide(interval: Estimate, allowed: float) -> tuple[Verdict, str]:
+    """PASS when the whole interval is within `allowed`, FAIL when it is wholly beyond, else UNDECIDED; with the
+    reason.
+    """
+    if not all(map(math.isfinite, (interval.value, allowed))) or math.isnan(interval.low) or math.isnan(interval.high):
+        return Verdict.UNDECIDED, "the measurement is not a finite number"
+    if interval.high <= allowed:
+        return Verdict.PASS, "the whole interval is within what is allowed"
+    if interval.low > allowed:
+        return Verdict.FAIL, "the whole interval is beyond what is allowed"
+    return Verdict.UNDECIDED, "the interval holds both allowed and forbidden values"
+
+
+def measure(arm: Measured, metric: str, *, confidence: float) -> tuple[Estimate, int, int, int]:
+    """(estimate, seeds, items, clusters) of one arm on one metric."""
+    if metric == "perplexity":
+        held = arm.held_out()
+        tokens = np.asarray(held.tokens, dtype=float)
+        interval = weighted_mean_interval(np.asarray(held.nll) / tokens, tokens, held.units, confidence=confidence)
+        estimate = Estimate(math.exp(interval.estimate), math.exp(interval.low), math.exp(interval.high))
+        return estimate, interval.seeds, interval.items, interval.clusters
+    ref = parse_metric(metric)
+    values, _, clusters = item_matrix(arm, ref)
+    interval = mean_interval(values, clusters, confidence=confidence)
+    return _estimate(interval), interval.seeds, interval.items, interval.clusters
+
+
+def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...], tuple[str, ...]]:
+    """(values [seeds, items], item ids, clusters) of an arm.
+
+    Raises:
+        ComparisonError: the seeds were not scored on the same items.
+    """
+    rows = [item_values(ref, scores) for scores in arm.scores(ref.metric.probe_set)]
+    first = rows[0]
+    if any(row.ids != first.ids for row in rows):
+        raise ComparisonError(
+            f"the seeds of {arm.name} were scored on different items", where=str(ref), fix="score them again"
+        )
+    return np.asarray([row.values for row in rows], dtype=float), first.ids, first.clusters
+
+
+def judge_amplification(
+    candidate: Measured, reference: Measured, *, metric: str, max_increase: float, settings: Settings
+) -> GateResult:
+    """Is the candidate further from the metric's target than the reference by no more than `max_increase`?
+
+    Raises:
+        GateSetupError, MetricError, ComparisonError: the question has no answer as asked.
+    """
+    _finite("max_increase", max_increase)
+    ref = parse_metric(metric)
+    confidence = settings.confidence
+    ours, ids, clusters = item_matrix(candidate, ref)
+    theirs, their_ids, _ = item_matrix(reference, ref)
+    _same_protocol(candidate, reference, ref)
+    if ids != their_ids:
+        raise ComparisonError(
+            f"{candidate.name} and {reference.name} were scored on different items",
+            where=metric,
+            fix="score them again",
+        )
+    target = ref.metric.target
+    interval = amplification_interval(ours, theirs, clusters, target, confidence=confidence)
+    change = _estimate(interval)
+    verdict, reason = decide(change, max_increase)
+    advice = ""
+    if interval.clusters < MIN_CLUSTERS:
+        verdict, reason = Verdict.UNDECIDED, f"{interval.clusters} clusters are too few (at least {MIN_CLUSTERS})"
+        advice = "use a probe set with more independent terms or templates for this axis"
+    elif verdict is Verdict.UNDECIDED:
+        advice = _what_would_decide(interval, max_increase, confidence)
+    guards = [different_weights_guard(candidate, reference)]
+    guards += [
+        trained_guard(arm, min_improvement=settings.min_improvement, confidence=confidence)
+        for arm in (candidate, reference)
+        if arm.tuned
+    ]
+    guards.append(collapse_guard(candidate, reference, max_collapse=settings.max_collapse, confidence=confidence))
+    verdict, reason, advice = _guarded(verdict, reason, advice, guards)
+    levels = {
+        candidate.name: _estimate(mean_interval(ours, clusters, confidence=confidence)),
+        reference.name: _estimate(mean_interval(theirs, clusters, confidence=confidence)),
+    }
+    finding = ""
+    start = candidate.start()
+    if candidate.tuned and start.identity != reference.identity:
+        before, _, _ = item_matrix(start, ref)
+        levels[start.name] = _estimate(mean_interval(before, clusters, confidence=confidence))
+        against_start = _estimate(amplification_interval(ours, before, clusters, target, confidence=confidence))
+        finding = _finding(candidate.name, reference.name, change, against_start)
+    moved = _away(ours, target).mean(axis=0) - _away(theirs, target).mean(axis=0)
+    worst = sorted(range(len(ids)), key=lambda i: -moved[i])[:WORST_ITEMS]
+    return GateResult(
+        gate="no_amplification",
+        metric=metric,
+        unit=ref.metric.unit,
+        protocol=f"{ref.metric.protocol} v{ref.metric.version}",
+        candidate=candidate.name,
+        reference=reference.name,
+        verdict=verdict,
+        reason=reason,
+        allowed=max_increase,
+        confidence=confidence,
+        change=change,
+        levels=levels,
+        target=target,
+        scope="training" if interval.seeds > 1 else "this checkpoint only",
+        seeds=interval.seeds,
+        items=interval.items,
+        clusters=interval.clusters,
+        finding=finding,
+        advice=advice or ("" if verdict is not Verdict.FAIL else _after_failure(candidate.name)),
+        guards=tuple(guards),
+        worst=tuple(WorstItem(ids[i], clusters[i], float(moved[i])) for i in worst),
+    )
+
+
+def judge_utility(
+    candidate: Measured, reference: Measured, *, max_perplexity_ratio: float, settings: Settings
+) -> GateResult:
+    """Is the candidate's held-out perplexity at most `max_perplexity_ratio` times the reference's?
+
+    Raises:
+        GateSetupError, ComparisonError: the question has no answer as asked.
+    """
+    _finite("max_perplexity_ratio", max_perplexity_ratio)
+    if max_perplexity_ratio <= 0:
+        raise GateSetupError(
+            f"max_perplexity_ratio must be above 0, got {max_perplexity_ratio!r}",
+            where="assert_utility(max_perplexity_ratio=)",
+            fix="1.25 allows a perplexity a quarter higher than the reference's",
+        )
+    confidence = settings.confidence
+    ours, theirs = candidate.held_out(), reference.held_out()
+    same_texts(ours, theirs, candidate.name, reference.name)
+    interval = perplexity_ratio_interval(
+        np.asarray(ours.nll),
+        np.asarray(theirs.nll),
+        np.asarray(ours.tokens, dtype=float),
+        ours.units,
+        confidence=confidence,
+    )
+    change = _estimate(interval)
+    verdict, reason = decide(change, max_perplexity_ratio)
+    advice = _what_would_decide(interval, max_perplexity_ratio, confidence) if verdict is Verdict.UNDECIDED else ""
+    guards = [different_weights_guard(candidate, reference)]
+    guards += [
+        trained_guard(arm, min_improvement=settings.min_improvement, confidence=confidence)
+        for arm in (candidate, reference)
+        if arm.tuned
+    ]
+    verdict, reason, advice = _guarded(verdict, reason, advice, guards)
+    levels = {arm.name: measure(arm, "perplexity", confidence=confidence)[0] for arm in (candidate, reference)}
+    if candidate.tuned and candidate.start().identity != reference.identity:
+        levels[candidate.start().name] = measure(candidate.start(), "perplexity", confidence=confidence)[0]
+    return GateResult(
+        gate="utility",
+        metric="perplexity",
+        unit="times the reference's",
+        protocol="held-out, token-weighted v1",
+        candidate=candidate.name,
+        reference=reference.name,
+        verdict=verdict,
+        reason=reason,
+        allowed=max_perplexity_ratio,
+        confidence=confidence,
+        change=change,
+        levels=levels,
+        scope="training" if interval.seeds > 1 else "this checkpoint only",
+        seeds=interval.seeds,
+        items=interval.items,
+        clusters=interval.clusters,
+        advice=advice,
+        guards=tuple(guards),
+    )
+
+
+def judge_privacy_claim(
+    arm: Measured, *, max_epsilon: float, max_delta: float | None, unit: str | None, settings: Settings
+) -> GateResult:
+    """Does the arm's privacy statement hold, and stay within the budget?"""
+    _finite("max_epsilon", max_epsilon)
+    statement = arm.statement()
+    problems = judge_privacy(statement, max_epsilon=max_epsilon, max_delta=max_delta, unit=unit)
+    epsilon = statement.epsilon if statement is not None else math.inf
+    guards = []
+    if arm.tuned:
+        guards.append(trained_guard(arm, min_improvement=settings.min_improvement, confidence=settings.confidence))
+    verdict = Verdict.FAIL if problems else Verdict.PASS
+    reason = "; ".join(problems) or "the statement holds and stays within the budget"
+    advice = ""
+    if verdict is Verdict.PASS:  # an overspent budget stays a failure, trained or not
+        verdict, reason, advice = _guarded(verdict, reason, "", guards)
+    return GateResult(
+        gate="privacy",
+        metric="epsilon",
+        unit="" if statement is None else f"(delta {statement.delta:.1e}, unit: {statement.unit})",
+        protocol="" if statement is None else statement.accountant,
+        candidate=arm.name,
+        reference="",
+        verdict=verdict,
+        reason=reason,
+        allowed=max_epsilon,
+        confidence=settings.confidence,
+        change=Estimate(epsilon, epsilon, epsilon) if math.isfinite(epsilon) else None,
+        finding="" if statement is None else statement.caveat(),
+        advice=advice,
+        guards=tuple(guards),
+    )
+
+
+def _estimate(interval: Interval) -> Estimate:
+    return Estimate(float(interval.estimate), float(interval.low), float(interval.high))
+
+
+def _away(values: Values, target: float | None) -> Values:
+    """How far items lie on the side of their arm's own deviation from the target."""
+    if target is None:
+        return values
+    side = 1.0 if values.mean() >= target else -1.0
+    return side * (values - target)
+
+
+def _finite(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise GateSetupError(
+            f"{name} must be a finite number, got {value!r}", where=f"{name}=", fix="give it in the metric's own unit"
+        )
+
+
+def _same_protocol(candidate: Measured, reference: Measured, ref: MetricRef) -> None:
+    sides = [arm.scores(ref.metric.probe_set)[0] for arm in (candidate, reference)]
+    if sides[0].probe_digest != sides[1].probe_digest or sides[0].protocol != sides[1].protocol:
+        raise ComparisonError(
+            f"{candidate.name} and {reference.name} were scored with different probes or protocols "
+            f"({sides[0].protocol} and {sides[1].protocol})",
+            where=str(ref),
+            fix="score both sides with one version of the probe set and one protocol",
+        )
+
+
+def _guarded(verdict: Verdict, reason: str, advice: str, guards: list[Guard]) -> tuple[Verdict, str, str]:
+    broken = [guard for guard in guards if not guard.met]
+    if not broken:
+        return verdict, reason, advice
+    names = " and ".join(f"'{guard.name}'" for guard in broken)
+    return (
+        Verdict.UNDECIDED,
+        f"a guard is not met: {names}; without it the comparison means nothing",
+        "train longer, with a larger budget or learning rate, or more units, until the guard is met",
+    )
+
+
+def _what_would_decide(interval: Interval, allowed: float, confidence: float) -> str:
+    distance = abs(interval.estimate - allowed)
+    seeds = seeds_to_decide(interval, distance, confidence=confidence)
+    if seeds is not None and seeds > interval.seeds:
+        return f"about {seeds} seeds would decide, if the estimate stays where it is (setting 'seeds')"
+    return "more seeds alone will not decide: use more probes, or a threshold further from the estimate"
+
+
+def _after_failure(candidate: str) -> str:
+    return (
+        f"compare {candidate} with the same arm and CDA, with a larger epsilon or more data; "
+        "raise the allowed increase only with a reason you would sign"
+    )
+
+
+def _finding(candidate: str, reference: str, change: Estimate, against_start: Estimate) -> str:
+    """In words, which of the two things 'more biased than the reference' is: bias kept, or bias added."""
+    if change.low <= 0:
+        return ""
+    moved = against_start.text(sign=True)
+    if against_start.low > 0:
+        return f"{candidate} adds bias: it is further from the target than the pretrained model was ({moved})"
+    if against_start.high <= 0:
+        return (
+            f"{candidate} keeps bias of the pretrained model that {reference} removed "
+            f"({moved} against the pretrained model)"
+        )
+    return f"{candidate} against the pretrained model: {moved}, so whether it adds bias or keeps it is open"

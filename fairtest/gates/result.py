@@ -1,0 +1,127 @@
+"""What a gate found: plain data that a test, a report and a reviewer read alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from fairtest.errors import FairtestError
+
+
+class Verdict(str, Enum):
+    """PASS: the whole interval is within what is allowed. FAIL: it is wholly beyond. UNDECIDED: neither, or a guard
+    is not met.
+    """
+
+    PASS = "PASS"  # noqa: S105 - a verdict, no password
+    FAIL = "FAIL"
+    UNDECIDED = "UNDECIDED"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its confidence interval, in the unit of its metric."""
+
+    value: float
+    low: float
+    high: float
+
+    def text(self, *, sign: bool = False) -> str:
+        """For a person: `+0.58 [+0.47, +0.69]`."""
+        style = "+.3g" if sign else ".4g"
+
+        def show(number: float) -> str:
+            if abs(number) >= 10:
+                return format(number, "+.1f" if sign else ".1f")
+            return format(0.0 if abs(number) < 5e-4 else number, style)
+
+        return f"{show(self.value)} [{show(self.low)}, {show(self.high)}]"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A condition without which a comparison means nothing, whether it is met, and the numbers."""
+
+    name: str
+    met: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class WorstItem:
+    """A probe that moved furthest in the direction a gate guards against."""
+
+    id: str
+    cluster: str
+    change: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """One declared claim and its verdict.
+
+    `change` is the amplification (or the ratio, or epsilon) that is compared with `allowed`; `levels` are the
+    metric's values of the models
+    involved. `scope` says what the interval covers: "training" (seeds and probes), or "this checkpoint only" (probes
+    alone).
+    """
+
+    gate: str
+    metric: str
+    unit: str
+    protocol: str
+    candidate: str
+    reference: str
+    verdict: Verdict
+    reason: str
+    allowed: float
+    confidence: float
+    change: Estimate | None = None
+    levels: Mapping[str, Estimate] = dataclasses.field(default_factory=dict)
+    target: float | None = None
+    scope: str = ""
+    seeds: int = 0
+    items: int = 0
+    clusters: int = 0
+    finding: str = ""
+    advice: str = ""
+    guards: tuple[Guard, ...] = ()
+    worst: tuple[WorstItem, ...] = ()
+    test: str = ""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a guard is not met: such a gate never counts as passed, whatever the policy for UNDECIDED."""
+        return any(not guard.met for guard in self.guards)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        data = dataclasses.asdict(self)
+        data["verdict"] = self.verdict.value
+        data["blocked"] = self.blocked
+        return data
+
+    def message(self) -> str:
+        """The whole finding for a person, verdict first."""
+        from fairtest.gates.messages import explain
+
+        return explain(self)
+
+
+class GateFailure(AssertionError):  # noqa: N818 - it is a finding, not an error
+    """A gate that does not hold; `result` has everything that was measured."""
+
+    def __init__(self, result: GateResult) -> None:
+        self.result = result
+        super().__init__(result.message())
+
+
+class UndecidedWarning(UserWarning):
+    """A gate could not be decided and the policy is to warn."""
+
+
+class GateSetupError(FairtestError):
+    """A gate was asked something that has no answer (unknown sides, threshold not a number, ...)."""

@@ -1,0 +1,105 @@
+"""The result document: one JSON-able dictionary, the source of every rendering."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fairtest.errors import StoreError
+from fairtest.settings import Settings
+
+SCHEMA = 1
+_PACKAGES = ("fairtest", "torch", "transformers", "opacus", "dp-accounting", "peft", "numpy", "scipy", "pytest")
+
+
+def build_document(
+    *,
+    gates: Iterable[Mapping[str, Any]],
+    measurements: Iterable[Mapping[str, Any]],
+    arms: Mapping[str, Mapping[str, Any]],
+    ledger: Mapping[str, Mapping[str, Any]],
+    settings: Settings,
+    seconds: float,
+) -> dict[str, Any]:
+    """Everything a report shows; plain data, no NaN."""
+    gates = list(gates)
+    verdicts = Counter(gate["verdict"] for gate in gates)
+    return {
+        "schema": SCHEMA,
+        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "summary": {
+            "gates": len(gates),
+            **{verdict: verdicts.get(verdict, 0) for verdict in ("PASS", "FAIL", "UNDECIDED")},
+            "runs_trained": sum(1 for run in ledger.values() if run["seconds"] is not None),
+            "runs_from_store": sum(1 for run in ledger.values() if run["seconds"] is None),
+            "training_seconds": round(sum(run["seconds"] or 0.0 for run in ledger.values()), 1),
+            "seconds": round(seconds, 1),
+        },
+        "gates": gates,
+        "measurements": list(measurements),
+        "arms": {name: dict(arm) for name, arm in arms.items()},
+        "settings": {
+            name: {"value": value, "origin": settings.origin.get(name, "default")}
+            for name, value in settings.as_dict().items()
+            if name not in ("cache_dir", "report_dir", "data_dir")
+        },
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, as metadata of a result; no package is imported for it."""
+    installed = {found.name: found.version for found in importlib.metadata.distributions() if found.name in _PACKAGES}
+    versions = {name: installed[name] for name in _PACKAGES if name in installed}
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+    }
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a file whole or not at all.
+
+    Raises:
+        StoreError: the directory cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(
+            f"a report cannot be written: {error.strerror or error}",
+            where=str(path),
+            fix="choose a writable directory with the setting report_dir or --fairtest-report",
+        ) from error
+    return path
+
+
+def dump(document: Mapping[str, Any]) -> str:
+    """The document as JSON text, sorted by key."""
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """The same plain data with infinities and NaN as text, which JSON can hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value

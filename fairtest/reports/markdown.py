@@ -1,0 +1,161 @@
+"""The result document as Markdown, for a pull request or a file in a repository."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fairtest.gates.messages import number
+from fairtest.reports.terminal import estimate_text, gate_name, totals
+
+
+def escape(text: object) -> str:
+    """Text that Markdown, in a table cell too, shows as it is."""
+    escaped = html.escape(str(text), quote=False).replace("|", "\\|").replace("\n", " ")
+    for character in "`*_[]":
+        escaped = escaped.replace(character, "\\" + character)
+    return escaped
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """A Markdown table, cells escaped."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows]
+    return lines
+
+
+def render(document: Mapping[str, Any], *, title: str = "fairtest report", command: str = "") -> str:
+    """The whole report as Markdown."""
+    lines = [f"# {title}", "", totals(document["summary"]) + ".", ""]
+    if command:
+        lines += ["Made by:", "", f"    {command}", ""]
+    lines += _gates(document["gates"])
+    lines += _measurements(document["measurements"])
+    lines += _arms(document["arms"])
+    lines += _privacy(document["arms"])
+    lines += _environment(document)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _gates(gates: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not gates:
+        return []
+    rows = []
+    for gate in gates:
+        signed = gate["gate"] == "no_amplification"
+        what, arms = gate_name(gate)
+        rows.append(
+            (
+                gate["verdict"],
+                what,
+                arms,
+                estimate_text(gate["change"], sign=signed),
+                number(gate["allowed"]),
+                gate["reason"],
+            )
+        )
+    lines = ["## Gates", "", *table(("verdict", "measured", "arms", "value and interval", "allowed", "why"), rows), ""]
+    lines += ["### What each verdict rests on", ""]
+    for gate in gates:
+        what, arms = gate_name(gate)
+        lines.append(f"**{escape(gate['verdict'])}** {escape(arms)}, {escape(what)}")
+        lines.append("")
+        if gate["items"]:
+            seeds = "1 seed (this checkpoint only)" if gate["seeds"] == 1 else f"{gate['seeds']} paired seeds"
+            lines.append(
+                f"- {100 * gate['confidence']:g}% interval over {seeds} x {gate['items']} items "
+                f"in {gate['clusters']} clusters; protocol {escape(gate['protocol'])}"
+            )
+        if gate["levels"]:
+            levels = "; ".join(
+                f"{escape(name)} {escape(estimate_text(value))}" for name, value in gate["levels"].items()
+            )
+            target = "" if gate["target"] is None else f" (target {gate['target']:g})"
+            lines.append(f"- levels{target}: {levels}")
+        lines += [f"- {escape(gate[key])}" for key in ("finding", "advice") if gate[key]]
+        lines += [
+            f"- guard {'met' if guard['met'] else '**not met**'}: {escape(guard['name'])}; {escape(guard['detail'])}"
+            for guard in gate["guards"]
+        ]
+        lines.append("")
+    return lines
+
+
+def _measurements(measurements: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not measurements:
+        return []
+    metrics = list(dict.fromkeys(row["metric"] for row in measurements))
+    arms = list(dict.fromkeys(row["arm"] for row in measurements))
+    cells = {(row["arm"], row["metric"]): row for row in measurements}
+    rows = []
+    for arm in arms:
+        shown = [estimate_text(cells[arm, metric]) if (arm, metric) in cells else "" for metric in metrics]
+        seeds = max(row["seeds"] for row in measurements if row["arm"] == arm)
+        rows.append((arm, seeds, *shown))
+    return [
+        "## Measurements",
+        "",
+        "Values with their interval over seeds and items (items alone where there is one seed).",
+        "",
+        *table(("arm", "seeds", *(escape(metric) for metric in metrics)), rows),
+        "",
+    ]
+
+
+def _arms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    rows = []
+    for name, arm in arms.items():
+        training = arm.get("training") or []
+        if not training:
+            continue
+        first = training[0]
+        coverage = first["coverage"]
+        clipped = [record["mean_clipped_share"] for record in training if record.get("mean_clipped_share") is not None]
+        rows.append(
+            (
+                name,
+                len(training),
+                first["steps"],
+                first["units"],
+                f"{first['trained_parameters']:,}",
+                f"{coverage['changed']} of {coverage['records']}" if first["views_per_unit"] > 1 else "-",
+                f"{100 * sum(clipped) / len(clipped):.0f}%" if clipped else "-",
+                f"{sum(record['seconds'] for record in training) / len(training):.1f}",
+            )
+        )
+    if not rows:
+        return []
+    header = (
+        "arm",
+        "seeds",
+        "steps",
+        "units",
+        "trained parameters",
+        "records with a counterfactual",
+        "clipped",
+        "s a seed",
+    )
+    return ["## Arms", "", *table(header, rows), ""]
+
+
+def _privacy(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    for name, arm in arms.items():
+        if arm.get("privacy"):
+            lines += [f"**{escape(name)}**: {escape(arm['privacy'])}", ""]
+    return ["## Privacy statements", "", *lines] if lines else []
+
+
+def _environment(document: Mapping[str, Any]) -> list[str]:
+    environment = document["environment"]
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    changed = {name: row for name, row in document["settings"].items() if row["origin"] != "default"}
+    settings = ", ".join(f"{name} = {row['value']!r}" for name, row in changed.items())
+    lines = ["## How to repeat it", ""]
+    if settings:
+        lines.append(f"- settings: {escape(settings)}; all others are defaults")
+    lines.append(
+        f"- made {document['made_at']} on Python {environment['python']}, {environment['cpus']} CPUs; {packages}"
+    )
+    return [*lines, ""]

@@ -1,0 +1,65 @@
+"""The summary at the end of a test session: one row a gate, at any width, with or without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fairtest.gates.messages import number
+from fairtest.gates.result import Estimate
+
+_HEADER = ("verdict", "measured", "allowed", "gate")
+
+
+def estimate_text(value: Mapping[str, Any] | None, *, sign: bool = False) -> str:
+    """An estimate of the result document for a person; "-" where there is none."""
+    if value is None:
+        return "-"
+    low, middle, high = (float(value[key]) for key in ("low", "value", "high"))
+    if low == middle == high:
+        return number(middle)
+    return Estimate(middle, low, high).text(sign=sign)
+
+
+def gate_name(gate: Mapping[str, Any]) -> tuple[str, str]:
+    """(what is measured, on which arms)."""
+    if gate["gate"] == "privacy":
+        return f"epsilon {gate['unit']}".strip(), str(gate["candidate"])
+    what = "perplexity ratio" if gate["gate"] == "utility" else f"{gate['metric']}, {gate['unit']}"
+    return what, f"{gate['candidate']} against {gate['reference']}"
+
+
+def summary_rows(gates: Iterable[Mapping[str, Any]], width: int) -> list[tuple[str, str]]:
+    """(verdict or "", line) of a table that fits into `width` columns; the arms go on a line of their own where it is
+    narrow.
+    """
+    rows = []
+    for gate in gates:
+        signed = gate["gate"] == "no_amplification"
+        allowed = ("+" if signed and gate["allowed"] >= 0 else "") + number(float(gate["allowed"]))
+        rows.append((str(gate["verdict"]), estimate_text(gate["change"], sign=signed), allowed, *gate_name(gate)))
+    first = max([len(_HEADER[0]), *(len(row[0]) for row in rows)])
+    second = max([len(_HEADER[1]), *(len(row[1]) for row in rows)])
+    third = max([len(_HEADER[2]), *(len(row[2]) for row in rows)])
+    lead = first + second + third + 6
+    lines = [("", f"{_HEADER[0]:<{first}}  {_HEADER[1]:<{second}}  {_HEADER[2]:>{third}}  {_HEADER[3]}")]
+    for verdict, measured, allowed, what, arms in rows:
+        head = f"{verdict:<{first}}  {measured:<{second}}  {allowed:>{third}}  "
+        if lead + len(what) + 2 + len(arms) <= width:
+            lines.append((verdict, f"{head}{arms}: {what}"))
+        elif lead + max(len(what), len(arms)) <= width:
+            lines += [(verdict, head + arms), ("", " " * lead + what)]
+        else:
+            lines += [(verdict, head.rstrip()), ("", f"    {arms}"), ("", f"    {what}")]
+    return lines
+
+
+def totals(summary: Mapping[str, Any]) -> str:
+    """One line: how many gates of each verdict, what was trained, what came from the store."""
+    counts = ", ".join(f"{summary[name]} {name}" for name in ("PASS", "FAIL", "UNDECIDED") if summary[name])
+    parts = [f"{summary['gates']} gates: {counts}"]
+    if summary["runs_trained"]:
+        parts.append(f"{summary['runs_trained']} runs trained in {summary['training_seconds']:.0f} s")
+    if summary["runs_from_store"]:
+        parts.append(f"{summary['runs_from_store']} runs from the store")
+    return "; ".join(parts)

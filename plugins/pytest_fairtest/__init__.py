@@ -1,0 +1,1 @@
+"""The pytest plugin of fairtest: fixtures `arms`, `finetune`, `fairness`, `fairtest_config`."""

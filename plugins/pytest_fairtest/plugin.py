@@ -1,0 +1,230 @@
+"""Options, fixtures and hooks. Nothing of fairtest is imported until a test asks for it, so a project that does not
+use it pays nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_fairtest.recording import Collected, shorten_traceback
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+    from fairtest.experiments.arms import Arms, TunedArm
+    from fairtest.experiments.experiment import Experiment
+    from fairtest.gates.fairness import Fairness
+    from fairtest.settings import Settings
+
+_EXPERIMENTS = pytest.StashKey[dict[Any, Any]]()
+_COLLECTED = pytest.StashKey[Collected]()
+_FAIRNESS = pytest.StashKey[Any]()
+_PAYLOAD = "fairtest_record"
+
+_OPTIONS = {
+    "seeds": ("--fairtest-seeds", int, "N", "train every arm with N seeds"),
+    "cache_dir": ("--fairtest-cache-dir", str, "DIR", "keep trained and scored runs in DIR"),
+    "report_dir": ("--fairtest-report", str, "DIR", "write report.json and report.md into DIR"),
+    "undecided": ("--fairtest-undecided", str, "POLICY", "what UNDECIDED does to a test: fail, warn, skip, auto"),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options start with --fairtest-."""
+    group = parser.getgroup("fairtest", "fairness and privacy gates")
+    for name, (flag, kind, metavar, text) in _OPTIONS.items():
+        group.addoption(flag, dest=f"fairtest_{name}", type=kind, metavar=metavar, default=None, help=text)
+    group.addoption(
+        "--fairtest-config", action="store_true", help="show every fairtest setting and where it comes from, then stop"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the marker; reads no settings yet."""
+    config.addinivalue_line("markers", "fairtest(**settings): fairtest settings of this test, see --fairtest-config")
+    config.stash[_EXPERIMENTS] = {}
+    config.stash[_COLLECTED] = Collected(began=time.monotonic())
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """--fairtest-config prints the settings and stops."""
+    if not config.getoption("fairtest_config"):
+        return None
+    from fairtest.errors import FairtestError
+
+    try:
+        settings = _session_settings(config)
+    except FairtestError as error:
+        raise pytest.UsageError(str(error)) from error
+    for name, value in settings.as_dict().items():
+        sys.stdout.write(f"{name:<20} {value!r:<32} {settings.origin[name]}\n")
+    return 0
+
+
+# -- fixtures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fairtest_config(request: pytest.FixtureRequest) -> Settings:
+    """The settings of this test: command line > marker > environment > pyproject.toml > default."""
+    marker: dict[str, Any] = {}
+    for mark in reversed(list(request.node.iter_markers("fairtest"))):
+        marker.update(mark.kwargs)
+    return _session_settings(request.config, marker, request.node.nodeid)
+
+
+@pytest.fixture
+def arms(request: pytest.FixtureRequest, fairtest_config: Settings) -> Arms:
+    """The arms `pretrained`, `baseline`, `cda`, `dp`, `dp_cda`; one is trained, or taken from the store, when a value
+    of it is needed.
+    """
+    from fairtest.experiments.arms import Arms
+
+    return Arms(_experiment(request.config, fairtest_config))
+
+
+@pytest.fixture
+def finetune(request: pytest.FixtureRequest, fairtest_config: Settings) -> Callable[..., TunedArm]:
+    """A function that gives any other arm: `finetune("dp_eps8", dp=8.0, cda=True, steps=200)`."""
+    from functools import partial
+
+    from fairtest.experiments.arms import custom_arm
+
+    return partial(custom_arm, _experiment(request.config, fairtest_config))
+
+
+@pytest.fixture
+def fairness(request: pytest.FixtureRequest, fairtest_config: Settings) -> Fairness:
+    """The assertion helpers, bound to this test's settings; what they find goes into the summary and the report."""
+    from fairtest.gates.fairness import Fairness
+
+    helpers = Fairness(fairtest_config, test=request.node.nodeid)
+    request.node.stash[_FAIRNESS] = helpers
+    return helpers
+
+
+# -- hooks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A user's error shows its message and the user's own line; what a test measured travels with its report."""
+    message = shorten_traceback(call)
+    report = yield
+    if message and report.outcome == "failed":
+        report.longrepr = message
+    helpers = item.stash.get(_FAIRNESS, None)
+    if report.when == "call" and helpers is not None:
+        from fairtest.reports import finite
+
+        setattr(report, _PAYLOAD, finite(helpers.record()))
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Runs on the controller too: reports of workers carry their records."""
+    payload = getattr(report, _PAYLOAD, None)
+    if payload is not None and _controller is not None:
+        _controller.stash[_COLLECTED].add(payload)
+
+
+_controller: pytest.Config | None = None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Remembers the configuration for hooks that are not given one."""
+    global _controller  # noqa: PLW0603 - pytest_runtest_logreport is given no config
+    _controller = session.config
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Writes the report, on the controller alone and only if there is something in it."""
+    config = session.config
+    collected = config.stash[_COLLECTED]
+    if collected.empty or _is_worker(config):
+        return
+    from fairtest.errors import FairtestError
+
+    try:
+        collected.write(_session_settings(config))
+    except FairtestError as error:
+        collected.problem = str(error)
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """One row a gate, and where the report is."""
+    collected = config.stash[_COLLECTED]
+    if collected.empty or _is_worker(config):
+        return
+    colours: dict[str, dict[str, bool]] = {
+        "PASS": {"green": True},
+        "FAIL": {"red": True},
+        "UNDECIDED": {"yellow": True},
+    }
+    terminalreporter.section("fairtest")
+    for verdict, line in collected.rows(terminalreporter._tw.fullwidth):  # noqa: SLF001 - pytest shows the width nowhere else
+        terminalreporter.write_line(line, **colours.get(verdict, {}))
+    for line in collected.footer(Path.cwd()):
+        terminalreporter.write_line(line)
+
+
+# -- behind the fixtures ----------------------------------------------------------------------------------------------
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _session_settings(config: pytest.Config, marker: dict[str, Any] | None = None, test: str = "") -> Settings:
+    from fairtest.settings import session_settings
+
+    options = {name: config.getoption(f"fairtest_{name}") for name in _OPTIONS}
+    return session_settings(
+        root=config.rootpath,
+        invocation=config.invocation_params.dir,
+        marker=marker or {},
+        marker_origin=f"marker of {test}",
+        command_line={name: value for name, value in options.items() if value is not None},
+    )
+
+
+def _experiment(config: pytest.Config, settings: Settings) -> Experiment:
+    """One experiment for all tests with the same settings."""
+    from fairtest.experiments.experiment import Experiment
+    from fairtest.experiments.progress import SILENT, Progress
+    from fairtest.store import Store
+
+    experiments = config.stash[_EXPERIMENTS]
+    key = tuple(sorted((name, str(value)) for name, value in settings.as_dict().items()))
+    if key not in experiments:
+        progress = SILENT if _is_worker(config) else Progress(lambda: sys.stderr, _uncaptured(config))
+        experiments[key] = Experiment(settings, Store(Path(settings.cache_dir)), progress)
+    return experiments[key]  # type: ignore[no-any-return]
+
+
+def _uncaptured(config: pytest.Config) -> Callable[[], Any]:
+    """A context in which standard error reaches the person, on a line of its own."""
+    import contextlib
+
+    capture = config.pluginmanager.getplugin("capturemanager")
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+
+    @contextlib.contextmanager
+    def context() -> Generator[None, None, None]:
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            if reporter is not None:
+                reporter.ensure_newline()
+                reporter.flush()
+            yield
+
+    return context

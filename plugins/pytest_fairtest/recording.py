@@ -1,0 +1,115 @@
+"""What tests measured, gathered on the controller; and tracebacks that end where the user's own line is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from fairtest.settings import Settings
+
+_OWN = ("fairtest", "pytest_fairtest")
+
+
+def shorten_traceback(call: pytest.CallInfo[None]) -> str:
+    """Cuts an error of ours down to the user's line and the message; returns the bare message where no line of the
+    user is left.
+    """
+    errors = sys.modules.get("fairtest.errors")
+    if errors is None or call.excinfo is None or not isinstance(call.excinfo.value, errors.FairtestError):
+        return ""
+    value = call.excinfo.value
+    value.__cause__ = None
+    value.__suppress_context__ = True
+    kept = call.excinfo.traceback.filter(
+        lambda entry: entry.frame.f_globals.get("__name__", "").partition(".")[0] not in _OWN
+    )
+    users = [entry for entry in kept if not _of_pytest(entry.frame.f_globals.get("__name__", ""))]
+    if not users:
+        return f"{type(value).__name__}: {value}"
+    call.excinfo.traceback = kept
+    return ""
+
+
+def _of_pytest(module: str) -> bool:
+    return module.partition(".")[0] in ("_pytest", "pluggy", "pytest", "contextlib")
+
+
+@dataclass
+class Collected:
+    """Records of all tests, whichever process ran them."""
+
+    began: float
+    gates: list[Mapping[str, Any]] = field(default_factory=list)
+    measurements: list[Mapping[str, Any]] = field(default_factory=list)
+    arms: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    ledger: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    document: dict[str, Any] | None = None
+    paths: list[Path] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether no test measured anything."""
+        return not (self.gates or self.measurements)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Takes in the record of one test."""
+        self.gates += record["gates"]
+        self.measurements += record["measurements"]
+        for name, arm in record["arms"].items():
+            if arm or name not in self.arms:
+                self.arms[name] = arm
+        for digest, run in record["ledger"].items():
+            known = self.ledger.get(digest)
+            if known is None or known["seconds"] is None:
+                self.ledger[digest] = run
+
+    def build(self, settings: Settings) -> dict[str, Any]:
+        """The result document."""
+        from fairtest.reports import build_document
+
+        return build_document(
+            gates=self.gates,
+            measurements=self.measurements,
+            arms=self.arms,
+            ledger=self.ledger,
+            settings=settings,
+            seconds=time.monotonic() - self.began,
+        )
+
+    def write(self, settings: Settings) -> None:
+        """Writes report.json and report.md."""
+        from fairtest.reports import dump, write_text
+        from fairtest.reports.markdown import render
+
+        self.document = self.build(settings)
+        directory = Path(settings.report_dir)
+        self.paths = [
+            write_text(directory / "report.json", dump(self.document)),
+            write_text(directory / "report.md", render(self.document)),
+        ]
+
+    def rows(self, width: int) -> list[tuple[str, str]]:
+        """(verdict, line) of the summary table."""
+        from fairtest.reports.terminal import summary_rows
+
+        return summary_rows(self.gates, width) if self.gates else []
+
+    def footer(self, here: Path) -> list[str]:
+        """Totals, and where the report is."""
+        from fairtest.reports.terminal import totals
+
+        lines = [self.problem] if self.problem else []
+        if self.document is not None:
+            lines.append(totals(self.document["summary"]))
+        if self.paths:
+            shown = [path.relative_to(here) if path.is_relative_to(here) else path for path in self.paths]
+            lines.append("report: " + ", ".join(map(str, shown)))
+        return lines
