@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import importlib.util
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -40,20 +42,45 @@ def load_model(source: ModelSource, training: Training | None = None, *, seed: i
     Raises:
         ModelError: the files do not hold a complete causal language model, or `training` does not fit it.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 - 5 seconds of imports
+    if source.kind == "smollm2":
+        pristine, tokenizer = _dequantised(source)
+        model = copy.deepcopy(pristine)
+    else:
+        model, tokenizer = _read(source)
+    model.eval()
+    model.requires_grad_(False)
+    if training is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            set_trainable(model, training)
+    return LoadedModel(model, tokenizer, source)
+
+
+@functools.lru_cache(maxsize=1)
+def _dequantised(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    # Reading a GGUF takes 15 seconds, copying the result half of one, and every arm and seed starts from it.
+    model, tokenizer = _read(source)
+    # With these marks transformers would refuse to save the weights, which are dequantised by now.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config
+    return model, tokenizer
+
+
+def _read(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = Path(source.location)
-    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path), "use_safetensors": True}
-    if source.kind == "smollm2":
-        where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    gguf = source.kind == "smollm2"
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if gguf:
+        path, options["gguf_file"] = path.parent, path.name
     try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(
-                **{k: v for k, v in where.items() if k != "use_safetensors"}, **options
-            )
+        # The GGUF reader draws its progress bar on stderr whatever transformers is told.
+        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()) if gguf else contextlib.nullcontext():
+            tokenizer = AutoTokenizer.from_pretrained(path, **options)
             model, report = AutoModelForCausalLM.from_pretrained(
-                **where, **options, dtype=torch.float32, output_loading_info=True
+                path, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
             )
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -63,18 +90,7 @@ def load_model(source: ModelSource, training: Training | None = None, *, seed: i
             fix="give a causal language model in Hugging Face format (config.json, tokenizer, *.safetensors)",
         ) from error
     _require_complete(source, report)
-    if source.kind == "smollm2":
-        # The weights are dequantised by now; with these marks transformers would refuse to save them.
-        model.hf_quantizer = None
-        model.is_quantized = False
-        del model.config.quantization_config
-    model.eval()
-    model.requires_grad_(False)
-    if training is not None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            set_trainable(model, training)
-    return LoadedModel(model, tokenizer, source)
+    return model, tokenizer
 
 
 def _require_complete(source: ModelSource, report: Mapping[str, Any]) -> None:
@@ -92,7 +108,7 @@ def _require_complete(source: ModelSource, report: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Holds back the log lines and progress bars of transformers; what matters in them is checked by the caller."""
-    from transformers.utils import logging  # noqa: PLC0415
+    from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -159,8 +175,8 @@ def _add_lora(model: PreTrainedModel, layers: Mapping[str, nn.Module], rank: int
             where="Training(trainable=)",
             fix='pip install "fairtest[lora]"',
         )
-    from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - optional
-    from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
+    from peft import LoraConfig, inject_adapter_in_model
+    from transformers.pytorch_utils import Conv1D
 
     targets = {
         f"{prefix}.{name}": module
@@ -275,7 +291,7 @@ def save_pretrained(loaded: LoadedModel, directory: Path) -> None:
 def _merge_adapters(model: nn.Module) -> None:
     if importlib.util.find_spec("peft") is None:
         return
-    from peft.tuners.lora import LoraLayer  # noqa: PLC0415 - optional
+    from peft.tuners.lora import LoraLayer
 
     for name, module in list(model.named_modules()):
         if isinstance(module, LoraLayer):

@@ -58,7 +58,7 @@ def resolve_model(name: str) -> ModelSource:
             installed, or a hub id that is neither in the local cache nor within reach.
     """
     if name == TINY:
-        from fairtest.tiny import model_directory  # noqa: PLC0415 - the only room it needs, only for this name
+        from fairtest.tiny import model_directory
 
         return _from_directory(name, "embedded", Path(model_directory()))
     if name == SMOLLM2:
@@ -135,8 +135,8 @@ def _from_smollm2() -> ModelSource:
 
 
 def _hub_snapshot(name: str) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only for hub ids
-    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     # The local copy first: the same model tomorrow, and no wait for a network that is not there.
     for local_only in (True, False):
