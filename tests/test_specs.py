@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairtest.errors import SpecError
+from fairtest.specs import CDA, DP, Arm, Training, digest_of
+
+
+def test_the_name_and_speed_settings_are_no_part_of_what_is_trained():
+    one = Arm(name="a", training=Training(micro_batch_tokens=64), dp=DP(epsilon=3.0))
+    other = Arm(name="b", training=Training(micro_batch_tokens=4096), dp=DP(epsilon=3.0))
+    assert digest_of(one.as_dict()) == digest_of(other.as_dict())
+
+
+@given(st.floats(min_value=0.01, max_value=100), st.floats(min_value=0.01, max_value=100))
+def test_another_epsilon_is_another_arm(first, second):
+    arms = [Arm(name="dp", dp=DP(epsilon=value)) for value in (first, second)]
+    assert (digest_of(arms[0].as_dict()) == digest_of(arms[1].as_dict())) == (first == second)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DP(epsilon=0), "epsilon must be a number above 0"),
+        (lambda: DP(epsilon=None), "neither"),
+        (lambda: DP(epsilon=3.0, noise_multiplier=1.0), "both"),
+        (lambda: DP(delta=1.0), "delta must be"),
+        (lambda: DP(max_grad_norm=0.0), "max_grad_norm must be"),
+        (lambda: CDA(axes=()), "no axis"),
+        (lambda: CDA(axes=("height",)), "unknown axis 'height'"),
+        (lambda: Training(steps=0), "steps must be"),
+        (lambda: Training(batch_size=1.5), "batch_size must be"),
+        (lambda: Training(trainable="top"), "trainable must be"),
+        (lambda: Training(trainable="last:0"), "trainable must be"),
+        (lambda: Arm(name="x", training=None, dp=DP()), "not tuned"),
+        (lambda: Arm(name=" "), "needs a name"),
+    ],
+)
+def test_an_arm_that_cannot_be_trained_is_refused_when_it_is_described(make, message):
+    with pytest.raises(SpecError, match=message) as caught:
+        make()
+    assert caught.value.where
+    assert caught.value.fix
+
+
+def test_steps_follow_from_epochs():
+    assert Training(epochs=3, batch_size=64).steps_for(1000) == 47
+    assert Training(epochs=0.1, batch_size=64).steps_for(10) == 1
+    assert Training(steps=5).steps_for(10) == 5
