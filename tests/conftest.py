@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Published data sets, read in place; tests that need them skip where they are absent."""
+    path = Path(os.environ.get("FAIRTEST_DATA_DIR") or REPOSITORY.parent / "shared" / "data").resolve()
+    if not path.is_dir():
+        pytest.skip(f"the data directory {path} is absent (set FAIRTEST_DATA_DIR)")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _settings_come_from_the_test_alone(monkeypatch):
+    for name in ("FAIRTEST_CACHE_DIR", "CI"):
+        monkeypatch.delenv(name, raising=False)
