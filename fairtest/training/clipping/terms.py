@@ -1,0 +1,130 @@
+"""A unit's gradient of one parameter, in the form its layer leaves it, with inner products and weighted sums.
+
+Reverse-mode differentiation gives the gradient of a weight matrix as a sum over positions n of outer products
+
+    G_u = sum_n  l_un r_un'          [R, C],  l_un in R^R,  r_un in R^C
+
+and never needs G_u itself: for two such sums over positions n and m,
+
+    <G_u, H_u> = sum_nm <l_un, l'_um> <r_un, r'_um>
+
+is the sum over the elementwise product of two small Gram matrices [N, M], and the sum of units weighted by c_u is the
+one matrix product sum_un (c_u l_un) r_un' (book-keeping and ghost norm: Li et al. 2022, Bu et al. 2023).
+
+An embedding is the same with l_un the unit vector of token n, because G_u gets r_un added to the row of that token.
+So a matrix that serves as embedding and as output layer, or twice as anything else, has as its gradient the sum of
+its terms over all uses, and |sum_i G_i|^2 = sum_i |G_i|^2 + 2 sum_{i<j} <G_i, G_j> with every product as above.
+
+Shapes: U units, N positions of a unit (those of all its views), R x C the parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# A unit's gradient is formed in full only where that takes less arithmetic than its Gram matrices and all units'
+# gradients together stay below this many values.
+MAX_FORMED_VALUES = 1 << 26
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """Unit vectors of R^`size`, kept as the indices [U, N] of their ones."""
+
+    index: Tensor
+    size: int
+
+
+@dataclass(frozen=True)
+class Outer:
+    """G_u = sum_n left_un right_un': `left` [U, N, R] or one-hot, `right` [U, N, C], parameter [R, C]."""
+
+    left: Tensor | OneHot
+    right: Tensor
+
+
+@dataclass(frozen=True)
+class PerUnit:
+    """The gradients themselves, [U, *parameter.shape]: for vectors, and where a matrix is smaller than its factors."""
+
+    gradient: Tensor
+
+
+Term = Outer | PerUnit
+
+
+def squared_norms(terms: Sequence[Term]) -> Tensor:
+    """Squared norm [U] of the sum of the terms, which all belong to one parameter."""
+    total = sum(inner(term, term) for term in terms)
+    for index, term in enumerate(terms):
+        for other in terms[:index]:
+            total = total + 2 * inner(term, other)
+    assert isinstance(total, Tensor)  # noqa: S101 - terms is never empty
+    return total
+
+
+def inner(x: Term, y: Term) -> Tensor:
+    """<x_u, y_u> as [U]."""
+    if isinstance(x, Outer) and isinstance(y, Outer):
+        return (_gram(x.left, y.left) * _gram(x.right, y.right)).sum((1, 2))
+    x, y = formed(x), formed(y)
+    product: Tensor = torch.linalg.vecdot(x.gradient.flatten(1), y.gradient.flatten(1))
+    return product
+
+
+def _gram(x: Tensor | OneHot, y: Tensor | OneHot) -> Tensor:
+    """<x_un, y_um> as [U, N, M]."""
+    if isinstance(x, OneHot):
+        if isinstance(y, OneHot):
+            return x.index[:, :, None] == y.index[:, None, :]
+        return _gram(y, x).transpose(1, 2)
+    if isinstance(y, OneHot):
+        return torch.gather(x, 2, y.index[:, None, :].expand(-1, x.shape[1], -1))
+    return torch.bmm(x, y.transpose(1, 2))
+
+
+def formed(term: Term) -> PerUnit:
+    """The same term with every unit's gradient written out."""
+    if isinstance(term, PerUnit):
+        return term
+    if isinstance(term.left, OneHot):
+        units, _, columns = term.right.shape
+        whole = term.right.new_zeros(units, term.left.size, columns)
+        return PerUnit(whole.scatter_add_(1, term.left.index[:, :, None].expand(term.right.shape), term.right))
+    return PerUnit(torch.bmm(term.left.transpose(1, 2), term.right))
+
+
+def cheapest(terms: list[Term]) -> list[Term]:
+    """The same terms, in the form in which norm and weighted sum take the least time.
+
+    For a parameter with one term, Gram matrices take U N^2 (R + C) multiplications and the weighted sum U N R C more;
+    the gradients written out take U N R C, and norm and sum are then nearly free.
+    """
+    if len(terms) != 1 or not isinstance(terms[0], Outer) or isinstance(terms[0].left, OneHot):
+        return terms
+    (units, positions, rows), columns = terms[0].left.shape, terms[0].right.shape[2]
+    if positions * (rows + columns) > rows * columns and units * rows * columns <= MAX_FORMED_VALUES:
+        return [formed(terms[0])]
+    return terms
+
+
+def weighted_sum(term: Term, weights: Tensor, out: Tensor) -> None:
+    """Adds sum_u weights_u x_u to `out`, which has the parameter's shape; `weights` is [U]."""
+    if isinstance(term, PerUnit):
+        flat = term.gradient.flatten(1)
+        out.add_(torch.mv(flat.t(), weights).view_as(out))
+        return
+    left, right = term.left, term.right
+    if isinstance(left, OneHot):
+        scaled = right * weights[:, None, None]
+        out.index_add_(0, left.index.reshape(-1), scaled.flatten(0, 1))
+        return
+    if left.shape[2] < right.shape[2]:
+        left = left * weights[:, None, None]
+    else:
+        right = right * weights[:, None, None]
+    out.addmm_(left.flatten(0, 1).t(), right.flatten(0, 1))
