@@ -9,6 +9,8 @@ from typing import Any
 
 from fairtest.errors import MetricError
 
+CAUSAL_BOS, CAUSAL_NOBOS = "causal-bos", "causal-nobos"
+
 
 @dataclass(frozen=True, slots=True)
 class TextScore:
@@ -22,8 +24,9 @@ class TextScore:
 class ProbeScores:
     """Scores of one model on one probe set, item by item, in the probe set's order.
 
-    `protocol` names how texts were scored ("causal-bos": every token of the text, with one BOS token in front as context; "causal-nobos": the first
-    token has no context and is not scored). `log_probs` and `tokens` map each role to one value per item.
+    `protocol` names how texts were scored ("causal-bos": every token of the text, with one BOS token in front as
+    context; "causal-nobos": the first token has no context and is not scored). `log_probs` and `tokens` map each role
+    to one value per item.
 
     Raises:
         MetricError: a score is not finite (the message names the item), or columns differ in length.
@@ -42,7 +45,9 @@ class ProbeScores:
         n = len(self.ids)
         columns = [self.axes, self.clusters, *self.log_probs.values(), *self.tokens.values()]
         if n == 0 or any(len(column) != n for column in columns):
-            raise MetricError(f"scores of {self.probe_set!r} are empty or ragged", where=self.probe_set, fix="score it again")
+            raise MetricError(
+                f"scores of {self.probe_set!r} are empty or ragged", where=self.probe_set, fix="score it again"
+            )
         for role, values in self.log_probs.items():
             for probe_id, value in zip(self.ids, values, strict=True):
                 if not math.isfinite(value):

@@ -1,0 +1,151 @@
+"""What a metric is: item scores in, one value per item out, with a unit, a target and a named protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fairtest.errors import MetricError
+from fairtest.scoring.scores import ProbeScores
+
+
+@dataclass(frozen=True, slots=True)
+class ItemValues:
+    """One value per item, in the metric's unit; the metric's estimate is their mean.
+
+    Raises:
+        MetricError: no item, columns of different length, or a value that is not finite (the message names the item).
+    """
+
+    ids: tuple[str, ...]
+    clusters: tuple[str, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.ids or not len(self.ids) == len(self.clusters) == len(self.values):
+            raise MetricError(
+                f"{len(self.ids)} items, {len(self.clusters)} clusters and {len(self.values)} values do not match",
+                where="ItemValues",
+                fix="give one cluster and one value per item",
+            )
+        for item, value in zip(self.ids, self.values, strict=True):
+            if not math.isfinite(value):
+                raise MetricError(f"item {item!r} has the value {value}", where="ItemValues", fix="check its scores")
+
+    @property
+    def estimate(self) -> float:
+        """Mean over items."""
+        return math.fsum(self.values) / len(self.values)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named definition. Two definitions never share a name, and a changed one gets another version.
+
+    Args:
+        name: probe set and statistic, such as "stereoset.ss".
+        probe_set: the name of the probe set whose scores it reads.
+        unit: "points" (hundredths) or "nats".
+        target: the value of an ideal model, in that unit.
+        protocol: whose definition it is ("fairtest" where it is our own choice of details).
+        version: of the definition.
+        description: one sentence.
+        items: the value of every item.
+    """
+
+    name: str
+    probe_set: str
+    unit: str
+    target: float
+    protocol: str
+    version: str
+    description: str
+    items: Callable[[ProbeScores], ItemValues]
+
+
+@dataclass(frozen=True)
+class MetricRef:
+    """A metric, perhaps on the items of one axis only; printed as it is written, `stereoset.ss[gender]`."""
+
+    metric: Metric
+    axis: str | None = None
+
+    def __str__(self) -> str:
+        return self.metric.name if self.axis is None else f"{self.metric.name}[{self.axis}]"
+
+
+def item_values(ref: MetricRef, scores: ProbeScores) -> ItemValues:
+    """The metric's value for every item of the axis.
+
+    Raises:
+        MetricError: scores of another probe set, no item with this axis, or a role that the metric needs is missing.
+    """
+    if scores.probe_set != ref.metric.probe_set:
+        raise MetricError(
+            f"metric {str(ref)!r} reads scores of {ref.metric.probe_set!r}, and got scores of {scores.probe_set!r}",
+            where=str(ref),
+            fix=f"score the probe set {ref.metric.probe_set!r}",
+        )
+    return ref.metric.items(scores if ref.axis is None else on_axis(scores, ref.axis))
+
+
+def on_axis(scores: ProbeScores, axis: str) -> ProbeScores:
+    """The scores of the items of one axis.
+
+    Raises:
+        MetricError: no item has it.
+    """
+    kept = [index for index, found in enumerate(scores.axes) if found == axis]
+    if not kept:
+        raise MetricError(
+            f"no item of probe set {scores.probe_set!r} has axis {axis!r}",
+            where=f"{scores.probe_set}[{axis}]",
+            fix=f"axes it has: {', '.join(sorted(set(scores.axes)))}",
+        )
+    return dataclasses.replace(
+        scores,
+        ids=tuple(scores.ids[i] for i in kept),
+        axes=tuple(scores.axes[i] for i in kept),
+        clusters=tuple(scores.clusters[i] for i in kept),
+        log_probs={role: tuple(column[i] for i in kept) for role, column in scores.log_probs.items()},
+        tokens={role: tuple(column[i] for i in kept) for role, column in scores.tokens.items()},
+    )
+
+
+def per_token(scores: ProbeScores) -> ProbeScores:
+    """The same scores with each log-probability divided by its number of scored tokens (nats per token).
+
+    Raises:
+        MetricError: a text has no scored token.
+    """
+    log_probs: Mapping[str, tuple[float, ...]] = {
+        role: tuple(
+            _divided(value, count, item, role)
+            for item, value, count in zip(scores.ids, column, scores.tokens[role], strict=True)
+        )
+        for role, column in scores.log_probs.items()
+    }
+    return dataclasses.replace(scores, log_probs=log_probs)
+
+
+def _divided(log_prob: float, tokens: int, item: str, role: str) -> float:
+    if tokens < 1:
+        raise MetricError(f"probe {item!r} ({role}) has no scored token", where=item, fix="score it again")
+    return log_prob / tokens
+
+
+def column(scores: ProbeScores, role: str) -> tuple[float, ...]:
+    """The log-probabilities of one role.
+
+    Raises:
+        MetricError: the probe set has no such role.
+    """
+    if role not in scores.log_probs:
+        raise MetricError(
+            f"probe set {scores.probe_set!r} has no text with role {role!r}",
+            where=scores.probe_set,
+            fix=f"roles it has: {', '.join(sorted(scores.log_probs))}",
+        )
+    return scores.log_probs[role]

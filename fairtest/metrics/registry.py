@@ -1,0 +1,65 @@
+"""Metrics by name: the built-in ones, and those that installed packages bring.
+
+A package adds a metric with an entry point in the group `fairtest.metrics` whose name is the metric's name and whose
+object is a `Metric`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from importlib.metadata import entry_points
+
+from fairtest.errors import MetricError
+from fairtest.metrics import crows_pairs, pairs, stereoset
+from fairtest.metrics.metric import Metric, MetricRef
+
+ENTRY_POINT_GROUP = "fairtest.metrics"
+BUILT_IN = {metric.name: metric for metric in (*pairs.METRICS, *stereoset.METRICS, *crows_pairs.METRICS)}
+_WRITTEN = re.compile(r"(?P<name>[^\[\]\s]+)(\[(?P<axis>[^\[\]]+)\])?")
+
+
+def parse_metric(text: str) -> MetricRef:
+    """The metric that is written as `name` or `name[axis]`, for example `stereoset.ss[gender]`.
+
+    Raises:
+        MetricError: not written like that, an unknown name, or a package's metric that cannot be loaded.
+    """
+    written = _WRITTEN.fullmatch(text.strip()) if isinstance(text, str) else None
+    if written is None:
+        raise MetricError(
+            f"{text!r} does not name a metric",
+            where="metric",
+            fix="write it as 'stereoset.ss' or 'stereoset.ss[gender]'",
+        )
+    return MetricRef(_find(written["name"]), written["axis"])
+
+
+def metric_names() -> tuple[str, ...]:
+    """Names of all metrics that can be used here, sorted."""
+    return tuple(sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))}))
+
+
+def _find(name: str) -> Metric:
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        try:
+            found = point.load()
+        except Exception as error:  # anything may go wrong in another package's import
+            raise MetricError(
+                f"metric {name!r} cannot be loaded: {error}",
+                where=f"entry point {point.value}",
+                fix="reinstall its package",
+            ) from error
+        if not isinstance(found, Metric) or found.name != name:
+            raise MetricError(
+                f"entry point {name!r} gives {found!r}, not a Metric of that name",
+                where=f"entry point {point.value}",
+                fix="point it at a fairtest.metrics.Metric",
+            )
+        return found
+    known = metric_names()
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    raise MetricError(f"unknown metric {name!r}", where="metric", fix=f"{meant}known metrics: {', '.join(known)}")
