@@ -47,8 +47,8 @@ class Measured(Protocol):
     def identity(self) -> tuple[str, ...]:
         """Digests of what was compared; equal identities are the same weights."""
 
-    def scores(self, probe_set: str) -> tuple[ProbeScores, ...]:
-        """Scores on a probe set, one entry a seed."""
+    def scores(self, probe_set: str, axis: str | None = None) -> tuple[ProbeScores, ...]:
+        """Scores on a probe set, or on one axis of it, one entry a seed."""
 
     def held_out(self) -> HeldOut:
         """Held-out losses."""
@@ -96,9 +96,9 @@ class TunedArm:
         """Trains what is missing; one training record a seed (steps, losses, clipped share, seconds, coverage, ...)."""
         return tuple(self.experiment.training_record(self.spec, seed) for seed in self.seeds)
 
-    def scores(self, probe_set: str) -> tuple[ProbeScores, ...]:
-        """Scores on a probe set, one entry a seed."""
-        return tuple(self.experiment.scores(self.spec, seed, probe_set) for seed in self.seeds)
+    def scores(self, probe_set: str, axis: str | None = None) -> tuple[ProbeScores, ...]:
+        """Scores on a probe set, or on one axis of it, one entry a seed."""
+        return tuple(self.experiment.scores(self.spec, seed, probe_set, axis) for seed in self.seeds)
 
     def held_out(self) -> HeldOut:
         """Held-out losses of every seed."""

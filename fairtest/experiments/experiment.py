@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from fairtest.experiments.progress import SILENT, Progress
 from fairtest.privacy.statement import PrivacyStatement
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.registry import load_probe_set
-from fairtest.scoring.scores import ProbeScores
+from fairtest.scoring.scores import ProbeScores, join_scores
 from fairtest.settings import Settings
 from fairtest.specs import Arm, digest_of
 from fairtest.store import Entry, Store
@@ -35,7 +36,24 @@ if TYPE_CHECKING:
 # Raised when a change of the library changes what the same spec trains or scores: old entries are then not found.
 TRAINING_VERSION = 1
 SCORING_VERSION = 1
+PROTOCOL = "causal-bos"
 PLAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Resident:
+    """The model in memory: of which run, and which of its parameters a run decides."""
+
+    digest: str
+    shape: tuple[object, ...] | None
+    loaded: LoadedModel
+
+
+def _trained_shape(spec: Arm) -> tuple[object, ...] | None:
+    """What has to be equal for one run's trained parameters to replace another's; None: nothing was trained."""
+    if spec.training is None:
+        return None
+    return (spec.training.trainable, spec.training.lora_rank, spec.training.lora_layers)
 
 
 class Experiment:
@@ -56,7 +74,7 @@ class Experiment:
         self.progress = progress
         self.ledger: dict[str, dict[str, Any]] = {}
         self._probe_sets: dict[str, ProbeSet] = {}
-        self._resident: tuple[str, LoadedModel] | None = None
+        self._resident: _Resident | None = None
         self._trunk_cache: TrunkCache | None = None
 
     def arm(self, spec: Arm) -> TunedArm:
@@ -153,7 +171,7 @@ class Experiment:
         self.ledger[self.run_digest(spec, seed)] = {"arm": spec.name, "seed": seed, "seconds": seconds}
         save_state(trained_state(loaded.model), directory / "trained.safetensors")
         loaded.model.eval()
-        self._resident = (self.run_digest(spec, seed), loaded)
+        self._resident = _Resident(self.run_digest(spec, seed), _trained_shape(spec), loaded)
         return {
             **log.as_dict(),
             "coverage": augmented.coverage.as_dict(),
@@ -175,21 +193,22 @@ class Experiment:
         return load_model(self.source, spec.training, seed=seed)
 
     def loaded(self, spec: Arm, seed: int) -> LoadedModel:
-        """The model of one run in memory; the last one is kept."""
+        """The model of one run in memory. The last one is kept, and reused for runs that train the same parameters."""
         digest = self.run_digest(spec, seed)
-        if self._resident is not None and self._resident[0] == digest:
-            return self._resident[1]
-        if spec.training is None:
-            loaded = self._load_base(spec, seed)
+        state_file = None if spec.training is None else self._run(spec, seed).file("trained.safetensors")
+        if self._resident is not None and self._resident.digest == digest:
+            return self._resident.loaded
+        shape = _trained_shape(spec)
+        if self._resident is not None and shape is not None and self._resident.shape == shape:
+            loaded = self._resident.loaded
         else:
+            self._resident = None
+            loaded = self._load_base(spec, seed)
+        if state_file is not None:
             from fairtest.training.models import load_state, load_trained_state
 
-            entry = self._run(spec, seed)
-            if self._resident is not None and self._resident[0] == digest:
-                return self._resident[1]
-            loaded = self._load_base(spec, seed)
-            load_trained_state(loaded.model, load_state(entry.file("trained.safetensors")))
-        self._resident = (digest, loaded)
+            load_trained_state(loaded.model, load_state(state_file))
+        self._resident = _Resident(digest, shape, loaded)
         return loaded
 
     # -- privacy --------------------------------------------------------------------------------------------------
@@ -221,24 +240,31 @@ class Experiment:
 
     # -- scores ---------------------------------------------------------------------------------------------------
 
-    def scores(self, spec: Arm, seed: int, probe_set: str) -> ProbeScores:
-        """Scores of one run on one probe set."""
-        from fairtest.scoring.scores import CAUSAL_BOS
+    def scores(self, spec: Arm, seed: int, probe_set: str, axis: str | None = None) -> ProbeScores:
+        """Scores of one run on a probe set or one axis of it. Axes are scored and kept one by one.
 
+        Raises:
+            ProbeError: the probe set cannot be read, or has no such axis; before anything is trained.
+        """
         probes = self.probe_set(probe_set)
+        axes = probes.axes if axis is None else (axis,)
+        return join_scores(probes, [self._axis_scores(spec, seed, probes.only(name)) for name in axes])
+
+    def _axis_scores(self, spec: Arm, seed: int, probes: ProbeSet) -> ProbeScores:
         key = {
             "version": SCORING_VERSION,
             "run": self.run_digest(spec, seed),
             "probes": probes.digest,
-            "protocol": CAUSAL_BOS,
+            "protocol": PROTOCOL,
         }
 
         def score() -> dict[str, Any]:
             from fairtest.scoring.likelihood import score_probe_set
 
             loaded = self.loaded(spec, seed)
-            with self.progress.work(f"score {spec.name} seed {seed} on {probe_set}", 1) as advance:
-                scored = score_probe_set(loaded, probes, protocol=CAUSAL_BOS)
+            label = f"score {spec.name} seed {seed} on {probes.name}[{probes.axes[0]}]"
+            with self.progress.work(label, len(probes), "probe") as advance:
+                scored = score_probe_set(loaded, probes, protocol=PROTOCOL)
                 advance("")
             return scored.to_json()
 

@@ -62,7 +62,7 @@ def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...],
     Raises:
         ComparisonError: the seeds were not scored on the same items.
     """
-    rows = [item_values(ref, scores) for scores in arm.scores(ref.metric.probe_set)]
+    rows = [item_values(ref, scores) for scores in arm.scores(ref.metric.probe_set, ref.axis)]
     first = rows[0]
     if any(row.ids != first.ids for row in rows):
         raise ComparisonError(
@@ -261,7 +261,7 @@ def _finite(name: str, value: float) -> None:
 
 
 def _same_protocol(candidate: Measured, reference: Measured, ref: MetricRef) -> None:
-    sides = [arm.scores(ref.metric.probe_set)[0] for arm in (candidate, reference)]
+    sides = [arm.scores(ref.metric.probe_set, ref.axis)[0] for arm in (candidate, reference)]
     if sides[0].probe_digest != sides[1].probe_digest or sides[0].protocol != sides[1].protocol:
         raise ComparisonError(
             f"{candidate.name} and {reference.name} were scored with different probes or protocols "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fairtest.errors import MetricError
+from fairtest.probes.probe import ProbeSet
 
 CAUSAL_BOS, CAUSAL_NOBOS = "causal-bos", "causal-nobos"
 
@@ -83,3 +84,33 @@ class ProbeScores:
             log_probs={role: tuple(values) for role, values in data["log_probs"].items()},
             tokens={role: tuple(values) for role, values in data["tokens"].items()},
         )
+
+
+def join_scores(probes: ProbeSet, parts: Sequence[ProbeScores]) -> ProbeScores:
+    """One set of scores from the scores of its axes, in the order of `probes`' own items (those of the axes given).
+
+    Raises:
+        MetricError: the parts were scored with different protocols.
+    """
+    protocols = {part.protocol for part in parts}
+    if len(protocols) != 1:
+        raise MetricError(
+            f"scores with different protocols cannot be joined: {', '.join(sorted(protocols))}",
+            where=f"probe set {probes.name!r}",
+            fix="score all axes with one protocol",
+        )
+    if len(parts) == 1:
+        return parts[0]
+    place = {item: (part, index) for part in parts for index, item in enumerate(part.ids)}
+    order = [place[probe.id] for probe in probes.probes if probe.id in place]
+    roles = parts[0].log_probs.keys()
+    return ProbeScores(
+        probe_set=probes.name,
+        probe_digest=probes.digest,
+        protocol=protocols.pop(),
+        ids=tuple(part.ids[i] for part, i in order),
+        axes=tuple(part.axes[i] for part, i in order),
+        clusters=tuple(part.clusters[i] for part, i in order),
+        log_probs={role: tuple(part.log_probs[role][i] for part, i in order) for role in roles},
+        tokens={role: tuple(part.tokens[role][i] for part, i in order) for role in roles},
+    )
