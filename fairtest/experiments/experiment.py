@@ -263,9 +263,10 @@ class Experiment:
 
             loaded = self.loaded(spec, seed)
             label = f"score {spec.name} seed {seed} on {probes.name}[{probes.axes[0]}]"
-            with self.progress.work(label, len(probes), "probe") as advance:
-                scored = score_probe_set(loaded, probes, protocol=PROTOCOL)
-                advance("")
+            with self.progress.work(label, len(probes), "text", minor=True) as advance:
+                scored = score_probe_set(
+                    loaded, probes, protocol=PROTOCOL, on_batch=lambda done, total: advance(done=done, total=total)
+                )
             return scored.to_json()
 
         return ProbeScores.from_json(self.store.obtain_json("scores", key, score))
@@ -301,7 +302,12 @@ class Experiment:
         def score() -> dict[str, Any]:
             from fairtest.scoring.likelihood import score_records
 
-            nll, tokens = score_records(self.loaded(spec, seed), texts, max_length=max_length)
+            loaded = self.loaded(spec, seed)
+            label = f"score {spec.name} seed {seed} on held-out records"
+            with self.progress.work(label, len(texts), "text", minor=True) as advance:
+                nll, tokens = score_records(
+                    loaded, texts, max_length=max_length, on_batch=lambda done, total: advance(done=done, total=total)
+                )
             return {"nll": list(nll), "tokens": list(tokens)}
 
         return score
