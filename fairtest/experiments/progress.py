@@ -40,7 +40,7 @@ class Progress:
     def work(self, label: str, total: int, unit: str = "step", *, minor: bool = False) -> Iterator[Advance]:
         """A piece of work of `total` steps. Minor work has a bar, and a line only if it took long."""
         if self._stream is None:
-            yield lambda _note="", *, done=None, total=None: None
+            yield _unseen
             return
         from tqdm import tqdm
 
@@ -83,6 +83,11 @@ class Progress:
                     state = "" if finished else f", stopped after {count} {unit}s"
                     stream.write(f"fairtest: {label}: {seconds:.1f} s{note}{state}\n")
                     stream.flush()
+
+
+def _unseen(note: str = "", *, done: int | None = None, total: int | None = None) -> None:
+    """Nobody looks."""
+    del note, done, total
 
 
 SILENT = Progress()
