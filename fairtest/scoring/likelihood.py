@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from fairtest.errors import CorpusError, MetricError, ProbeError
+from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
 from fairtest.probes.probe import ProbeSet
 from fairtest.scoring.scores import CAUSAL_BOS, CAUSAL_NOBOS, ProbeScores, TextScore
 from fairtest.training.forward import CausalForward, TokenBatch, encode
@@ -138,7 +138,7 @@ def _score_rows(
     loaded.model.eval()
     try:
         with torch.inference_mode():
-            forward = CausalForward(loaded)
+            forward = _forward(loaded)
             done = 0
             for batch in _batches(waiting, batch_tokens):
                 for row, log_prob in zip(batch, _log_probs(forward, batch), strict=True):
@@ -149,6 +149,21 @@ def _score_rows(
     finally:
         loaded.model.train(was_training)
     return [found[row] for row in rows]
+
+
+def _forward(loaded: LoadedModel) -> CausalForward:
+    try:
+        return CausalForward(loaded)
+    except ModelError as error:
+        # A diverged model disagrees with itself, because NaN is not equal to NaN: say that instead.
+        for name, parameter in loaded.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise MetricError(
+                    f"no item can be scored: weight {name!r} of model {loaded.source.name!r} is not finite",
+                    where=loaded.source.location,
+                    fix="train it again with a smaller learning rate; a diverged run gives NaN",
+                ) from error
+        raise
 
 
 def _batches(rows: Sequence[tuple[int, ...]], batch_tokens: int) -> Iterator[Sequence[tuple[int, ...]]]:
