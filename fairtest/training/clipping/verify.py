@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +27,13 @@ def verify_against_autograd(model: nn.Module, row_losses: Callable[[], Tensor], 
     """
     named = {p: name for name, p in model.named_parameters() if p.requires_grad}
     kept = {p: p.grad for p in named}
-    state = torch.get_rng_state()
     clipping = PerUnitClipping(model, math.inf)
     try:
-        plain = torch.autograd.grad(row_losses().sum() / views, list(named), allow_unused=True)
-        torch.set_rng_state(state)
+        with _same_dropout(named):
+            plain = torch.autograd.grad(row_losses().sum() / views, list(named), allow_unused=True)
         for p in named:
             p.grad = None
-        with clipping:
+        with _same_dropout(named), clipping:
             clipping.backward(row_losses(), views)
         wholes = [
             torch.zeros_like(p) if gradient is None else gradient for p, gradient in zip(named, plain, strict=True)
@@ -46,7 +46,6 @@ def verify_against_autograd(model: nn.Module, row_losses: Callable[[], Tensor], 
         ]
     finally:
         clipping.close()
-        torch.set_rng_state(state)
         for p, gradient in kept.items():
             p.grad = gradient
     if wrong:
@@ -56,3 +55,11 @@ def verify_against_autograd(model: nn.Module, row_losses: Callable[[], Tensor], 
             where=type(model).__name__,
             fix="the layer is used in a way its clipping rule does not know: freeze it, or register a rule for it",
         )
+
+
+@contextlib.contextmanager
+def _same_dropout(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    devices = sorted({p.device.index for p in parameters if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)
+        yield
