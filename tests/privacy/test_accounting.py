@@ -1,0 +1,126 @@
+import math
+import subprocess
+import sys
+
+import pytest
+
+from fairtest.errors import PrivacyError
+from fairtest.privacy.accounting import PrivacyPlan, epsilon_of, naive_cda_epsilon, plan_privacy, resolve_delta
+from fairtest.specs import DP
+
+Q, STEPS, DELTA = 0.016, 188, 1.25e-4
+
+GOLDEN = [
+    (0.5, "rdp", 9.955),
+    (0.5, "prv", 8.096),
+    (0.5, "pld", 8.085),
+    (1.0, "rdp", 1.423),
+    (1.0, "prv", 1.115),
+    (1.0, "pld", 1.105),
+]
+
+
+@pytest.mark.parametrize(("sigma", "accountant", "expected"), GOLDEN)
+def test_epsilon_of_known_runs(sigma, accountant, expected):
+    assert epsilon_of(sigma, Q, STEPS, DELTA, accountant) == pytest.approx(expected, abs=1e-3)
+
+
+def test_one_full_batch_step_is_the_plain_gaussian_mechanism():
+    # Balle and Wang 2018, theorem 8: delta(eps) = Phi(1/2s - eps s) - exp(eps) Phi(-1/2s - eps s).
+    from scipy.stats import norm
+
+    sigma = 1.3
+    epsilon = epsilon_of(sigma, 1.0, 1, 1e-5)
+    delta = norm.cdf(0.5 / sigma - epsilon * sigma) - math.exp(epsilon) * norm.cdf(-0.5 / sigma - epsilon * sigma)
+    assert delta == pytest.approx(1e-5, rel=5e-3)
+
+
+def test_noise_for_epsilon_3_is_the_known_one_and_the_reported_epsilon_stays_below():
+    plan = plan_privacy(DP(epsilon=3.0, delta=DELTA), units=4000, batch_size=64, steps=STEPS)
+    assert plan.noise_multiplier == pytest.approx(0.696, abs=1.5e-3)
+    assert 2.95 < plan.epsilon <= 3.0
+    assert plan.epsilon_prv == pytest.approx(3.0, abs=0.01)
+    assert (plan.sample_rate, plan.delta, plan.target_epsilon) == (0.016, DELTA, 3.0)
+    assert plan.accountant.startswith("PLD, dp-accounting ")
+    assert PrivacyPlan.from_dict(plan.as_dict()) == plan
+
+
+@pytest.mark.parametrize("target", [0.1, 12.0])
+def test_small_and_large_budgets_are_met_and_used(target):
+    plan = plan_privacy(DP(epsilon=target), units=500, batch_size=50, steps=20)
+    assert 0.95 * target <= plan.epsilon <= target
+
+
+def test_batches_of_every_unit_are_accounted_too():
+    plan = plan_privacy(DP(epsilon=3.0), units=50, batch_size=50, steps=4)
+    assert plan.sample_rate == 1
+    assert 2.9 <= plan.epsilon <= 3.0
+    assert plan.epsilon_prv is None
+
+
+def test_more_steps_larger_batches_or_less_noise_cost_more_epsilon():
+    few = epsilon_of(1.0, 0.04, 20, 1e-4, "prv")
+    assert epsilon_of(1.0, 0.04, 60, 1e-4, "prv") > few
+    assert epsilon_of(1.0, 0.12, 20, 1e-4, "prv") > few
+    assert epsilon_of(0.8, 0.04, 20, 1e-4, "prv") > few
+
+
+def test_no_noise_is_no_privacy():
+    plan = plan_privacy(DP(epsilon=None, noise_multiplier=0.0), units=100, batch_size=10, steps=10)
+    assert plan.epsilon == math.inf
+    assert plan.target_epsilon is None
+    assert plan.as_dict()["epsilon"] is None
+    assert PrivacyPlan.from_dict(plan.as_dict()) == plan
+    assert naive_cda_epsilon(0.0, 0.1, 10, 1e-3) == math.inf
+
+
+def test_a_named_noise_reports_its_epsilon_and_next_to_no_noise_ends_quickly():
+    plan = plan_privacy(DP(epsilon=None, noise_multiplier=1.0, delta=DELTA), units=4000, batch_size=64, steps=STEPS)
+    assert plan.epsilon == pytest.approx(1.105, abs=1e-3)
+    weak = plan_privacy(DP(epsilon=None, noise_multiplier=0.01), units=100, batch_size=10, steps=10)
+    assert weak.epsilon > 1000
+    assert weak.accountant.startswith("RDP")
+
+
+def test_delta_is_a_tenth_of_one_in_n_and_never_one_in_n():
+    assert resolve_delta(DP(), 4000) == pytest.approx(2.5e-5)
+    with pytest.raises(PrivacyError) as caught:
+        plan_privacy(DP(delta=0.01), units=100, batch_size=10, steps=10)
+    assert str(caught.value) == (
+        "delta 0.01 is not below 1/N = 0.01 of the 100 training units\n"
+        "  where: DP(delta=)\n"
+        '  do:    give delta="auto" (here 0.001) or a smaller number'
+    )
+
+
+def test_a_batch_larger_than_the_corpus_is_refused():
+    with pytest.raises(PrivacyError, match="a batch of 64 units cannot be sampled from 50"):
+        plan_privacy(DP(), units=50, batch_size=64, steps=10)
+
+
+def test_an_epsilon_out_of_reach_is_refused():
+    with pytest.raises(PrivacyError, match=r"epsilon 1e-05 cannot be met") as caught:
+        plan_privacy(DP(epsilon=1e-5, delta=1e-9), units=50, batch_size=50, steps=50)
+    assert "more training units" in caught.value.fix
+
+
+def test_prv_refuses_batches_of_every_unit():
+    with pytest.raises(PrivacyError, match="has no answer"):
+        epsilon_of(1.0, 1.0, 10, 1e-5, "prv")
+
+
+def test_copies_as_records_of_their_own_break_a_claimed_epsilon_of_3():
+    # 10,000 records and their copies, batches of 256, 3 epochs, delta 1/(10 N).
+    q, steps, delta, sigma = 256 / 20_000, 234, 1e-5, 0.7346
+    assert epsilon_of(sigma, q, steps, delta) == pytest.approx(3.0, abs=0.01)
+    assert naive_cda_epsilon(sigma, q, steps, delta) == pytest.approx(6.08, abs=0.02)
+    assert naive_cda_epsilon(sigma, q, steps, delta, copies="same_batch") == pytest.approx(23.4, abs=0.1)
+
+
+def test_importing_the_accounting_is_free():
+    program = (
+        "import sys, fairtest.privacy.accounting, fairtest.privacy.statement\n"
+        "heavy = {'torch', 'opacus', 'dp_accounting', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
