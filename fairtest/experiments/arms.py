@@ -109,8 +109,8 @@ class TunedArm:
         return self.experiment.arm(Arm(name="pretrained", training=None))
 
     def statement(self) -> PrivacyStatement | None:
-        """Privacy statement of the arm; training decides nothing in it, so it needs no training."""
-        return self.experiment.statement(self.spec)
+        """Privacy statement of the arm, from what its runs did; trains what is missing."""
+        return self.experiment.statement(self.spec, self.seeds)
 
     def load(self, seed: int = 0) -> tuple[Any, Any]:
         """(model, tokenizer) of one seed, ready for `transformers`; trains it if it is not there."""

@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.readers import read_corpus
 from fairtest.corpora.units import Corpus
-from fairtest.errors import SettingsError, SpecError
+from fairtest.errors import PrivacyError, SettingsError, SpecError
 from fairtest.experiments.arms import HeldOut, TunedArm
 from fairtest.experiments.progress import SILENT, Progress
-from fairtest.privacy.statement import PrivacyStatement
+from fairtest.privacy.statement import PrivacyStatement, statement_of
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.registry import load_probe_set
 from fairtest.scoring.scores import ProbeScores, join_scores
@@ -174,6 +175,8 @@ class Experiment:
         self._resident = _Resident(self.run_digest(spec, seed), _trained_shape(spec), loaded)
         return {
             **log.as_dict(),
+            "noise_multiplier": None if noise is None else noise.noise_multiplier,
+            "mean_clipped_share": fmean(log.clipped_share) if log.clipped_share else None,
             "coverage": augmented.coverage.as_dict(),
             "views_per_unit": augmented.views_per_unit,
             "trained_parameters": sum(p.numel() for p in loaded.model.parameters() if p.requires_grad),
@@ -231,12 +234,36 @@ class Experiment:
 
         return PrivacyPlan.from_dict(self.store.obtain_json("privacy-plan", key, plan))
 
-    def statement(self, spec: Arm) -> PrivacyStatement | None:
-        """The privacy statement of a DP arm."""
+    def statement(self, spec: Arm, seeds: Sequence[int]) -> PrivacyStatement | None:
+        """The privacy statement of a DP arm, from what its runs really did; trains them if they are not there.
+
+        Raises:
+            PrivacyError: a run did not follow the plan its noise was calibrated for.
+        """
         plan = self.privacy_plan(spec)
         if plan is None or spec.dp is None:
             return None
-        raise NotImplementedError
+        records = [self.training_record(spec, seed) for seed in seeds]
+        for seed, record in zip(seeds, records, strict=True):
+            planned = {"steps": plan.steps, "units": plan.units, "sample_rate": plan.sample_rate}
+            planned["noise_multiplier"] = plan.noise_multiplier
+            actual = {name: record[name] for name in planned}
+            if actual != planned:
+                raise PrivacyError(
+                    f"a run did not follow its privacy plan: planned {planned}, done {actual}",
+                    where=f"arm {spec.name}, seed {seed}",
+                    fix="remove the run from the store and train it again",
+                )
+        released = "the trained weights after the last step"
+        if len(seeds) > 1:
+            released += f", of one seed ({len(seeds)} seeds were trained to measure; releasing several adds up)"
+        return statement_of(
+            plan,
+            max_grad_norm=spec.dp.max_grad_norm,
+            unit=self.training_corpus.unit_name,
+            max_views_per_unit=max(record["views_per_unit"] for record in records),
+            released=released,
+        )
 
     # -- scores ---------------------------------------------------------------------------------------------------
 

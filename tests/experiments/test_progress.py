@@ -21,9 +21,14 @@ def test_off_a_terminal_a_finished_piece_leaves_one_plain_line():
 
 def test_work_that_was_stopped_says_how_far_it_came():
     stream = io.StringIO()
-    with pytest.raises(KeyboardInterrupt), Progress(lambda: stream).work("train dp seed 0", 3) as advance:
-        advance("loss 3.0")
-        raise KeyboardInterrupt
+
+    def work():
+        with Progress(lambda: stream).work("train dp seed 0", 3) as advance:
+            advance("loss 3.0")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert "stopped after 1 steps" in stream.getvalue()
 
 
