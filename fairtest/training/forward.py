@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from fairtest.errors import ModelError
 from fairtest.training.models import LoadedModel
+
+if TYPE_CHECKING:
+    from fairtest.training.trunk import Trunk
 
 _DOCUMENT_SEPARATOR = "<|endoftext|>"
 _CHAT_TURN = "<|im_start|>"
@@ -98,13 +102,14 @@ class CausalForward:
     The split is checked once against the whole model on a small random batch; where the family does more than apply a
     linear head (soft-capped or scaled logits), the whole model is used instead. With gradients the head sees
     [B, T - 1, d], rows first, as per-unit clipping needs it; under `torch.no_grad` or `inference_mode` it works in
-    tiles of positions so that at most `tile_elements` logits exist.
+    tiles of positions so that at most `tile_elements` logits exist. A trunk (by default the loaded model's own) saves
+    running the frozen lower layers again.
 
     Raises:
         ModelError: a token's logits depend on tokens after it, so the model is not causal.
     """
 
-    def __init__(self, loaded: LoadedModel, *, tile_elements: int = 1 << 24) -> None:
+    def __init__(self, loaded: LoadedModel, *, trunk: Trunk | None = None, tile_elements: int = 1 << 24) -> None:
         self.loaded = loaded
         self.model = loaded.model
         self.tile_elements = tile_elements
@@ -114,7 +119,10 @@ class CausalForward:
         accepted = inspect.signature(self.model.base_model.forward).parameters
         self._positions = "position_ids" in accepted
         self._whole = self._head is None or self.model.base_model is self.model
+        self._trunk: Trunk | None = None
         self._check()
+        if self.splits:
+            self._trunk = trunk if trunk is not None else loaded.trunk
 
     @torch.no_grad()
     def _check(self) -> None:
@@ -136,6 +144,11 @@ class CausalForward:
             real = batch.mask.to(hidden.device)
             if (self._head(hidden)[real] - logits[real]).abs().max() > _EXACT:
                 self._whole = True
+
+    @property
+    def splits(self) -> bool:
+        """Whether body and head can run apart."""
+        return not self._whole
 
     @property
     def device(self) -> torch.device:
@@ -170,8 +183,16 @@ class CausalForward:
         """Final hidden states [B, T, d], or logits [B, T, V] where the model cannot be split: for `log_probs_at`."""
         if self._whole:
             return self._whole_logits(batch)
-        states: Tensor = self.model.base_model(**self._inputs(batch)).last_hidden_state
+        inputs = self._inputs(batch)
+        if self._trunk is not None:
+            return self._trunk.hidden(batch, inputs)
+        states: Tensor = self.model.base_model(**inputs).last_hidden_state
         return states
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., d]."""
+        found: Tensor = hidden if self._whole else self._head(hidden)
+        return found
 
     def log_probs_at(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Log-probability (nats, float32) [...] of `targets` [...] as the next token after `hidden` [..., d]."""
@@ -184,7 +205,7 @@ class CausalForward:
         return found.reshape(targets.shape)
 
     def _log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = hidden if self._whole else self._head(hidden)
+        logits = self.logits(hidden)
         losses = functional.cross_entropy(
             logits.float().reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none"
         )

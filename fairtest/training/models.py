@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,14 +24,21 @@ from fairtest.errors import ModelError, StoreError
 from fairtest.specs import Training
 from fairtest.training.sources import ModelSource
 
+if TYPE_CHECKING:
+    from fairtest.training.trunk import Trunk
+
 
 @dataclass
 class LoadedModel:
-    """A model in float32 and evaluation mode (no dropout), with its tokenizer and where both came from."""
+    """A model in float32 and evaluation mode (no dropout), with its tokenizer and where both came from.
+
+    `trunk`, from `split_trunk`, lets every forward pass share the work of frozen lower layers.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     source: ModelSource
+    trunk: Trunk | None = None
 
 
 def load_model(source: ModelSource, training: Training | None = None, *, seed: int = 0) -> LoadedModel:
