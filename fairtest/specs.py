@@ -185,6 +185,13 @@ class Training:
             "for example trainable='last:2' trains the last two decoder layers",
         )
 
+    @property
+    def trained_layers(self) -> int | None:
+        """On how many of the last decoder layers training is; None: on all of the model."""
+        if self.trainable == "lora":
+            return self.lora_layers
+        return None if self.trainable == "all" else int(self.trainable.partition(":")[2])
+
     def steps_for(self, units: int) -> int:
         """Optimizer steps on a corpus of so many training units."""
         if self.steps is not None:

@@ -190,10 +190,20 @@ class Experiment:
     def _load_base(self, spec: Arm, seed: int) -> LoadedModel:
         import torch
 
-        from fairtest.training.models import load_model
+        from fairtest.training.models import decoder_layers, load_model
+        from fairtest.training.trunk import TrunkCache, split_trunk
 
         torch.set_num_threads(self.settings.threads or os.cpu_count() or 1)
-        return load_model(self.source, spec.training, seed=seed)
+        loaded = load_model(self.source, spec.training, seed=seed)
+        if self._trunk_cache is None:
+            self._trunk_cache = TrunkCache()
+        trained = self.settings.training.trained_layers
+        if trained is None:
+            return loaded
+        # The pretrained model is cut where the tuned ones are, so that all share what the lower layers put out.
+        depth = len(decoder_layers(loaded.model)[1]) - trained if spec.training is None else None
+        loaded.trunk = split_trunk(loaded, self._trunk_cache, depth=depth)
+        return loaded
 
     def loaded(self, spec: Arm, seed: int) -> LoadedModel:
         """The model of one run in memory. The last one is kept, and reused for runs that train the same parameters."""

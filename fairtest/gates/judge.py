@@ -99,6 +99,10 @@ def judge_amplification(
     if interval.clusters < MIN_CLUSTERS:
         verdict, reason = Verdict.UNDECIDED, f"{interval.clusters} clusters are too few (at least {MIN_CLUSTERS})"
         advice = "use a probe set with more independent terms or templates for this axis"
+    elif interval.degenerate:
+        verdict = Verdict.UNDECIDED
+        reason = "the change is the same for every seed and cluster, so nothing says how sure it is"
+        advice = "use a metric that moves (a mean log ratio where a preference is saturated)"
     elif verdict is Verdict.UNDECIDED:
         advice = _what_would_decide(interval, max_increase, confidence)
     guards = [different_weights_guard(candidate, reference)]
