@@ -48,7 +48,11 @@ class Counterfactual:
 
 
 def counterfactual(text: str, cda: CDA) -> Counterfactual:
-    """The text with every term of the axes swapped, everything else byte for byte as it was."""
+    """The text with every term of the axes swapped, everything else byte for byte as it was.
+
+    There is none where no term occurs, where all terms stand in fixed phrases, and where the text says anywhere what
+    a swap would make false (a pregnancy): such a text is left whole, so that it stays consistent with itself.
+    """
     changes: list[Change] = []
     flags: list[str] = []
     kept = False

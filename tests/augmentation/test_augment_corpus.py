@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from fairtest.augmentation import UnitViews, augment
+from fairtest.corpora.units import Corpus, Record, Unit
+from fairtest.errors import AugmentationError
+from fairtest.specs import CDA
+
+
+def corpus_of(*units: tuple[str, ...], name: str = "letters") -> Corpus:
+    return Corpus(
+        name,
+        tuple(
+            Unit(f"u{index}", tuple(Record(f"u{index}-{place}", text) for place, text in enumerate(texts)))
+            for index, texts in enumerate(units)
+        ),
+    )
+
+
+LETTERS = corpus_of(
+    ("She paid.", "It rained.", "Her bill came."),
+    ("It snowed.",),
+    ("The pregnant woman slept.",),
+    ("John kept his word.",),
+)
+
+
+def test_a_unit_keeps_its_records_first_and_gains_the_counterfactuals_it_has():
+    augmented = augment(LETTERS, CDA())
+    assert augmented.units == (
+        UnitViews("u0", ("She paid.", "It rained.", "Her bill came.", "He paid.", "His bill came.")),
+        UnitViews("u1", ("It snowed.",)),
+        UnitViews("u2", ("The pregnant woman slept.",)),
+        UnitViews("u3", ("John kept his word.", "John kept her word.")),
+    )
+    assert augmented.views_per_unit == 5
+
+
+def test_coverage_counts_every_record_once():
+    assert augment(LETTERS, CDA()).coverage.as_dict() == {
+        "records": 6,
+        "changed": 3,
+        "unchanged_by_reason": {"no term": 2, "swap would be false": 1},
+        "changes": 3,
+        "flagged": 1,
+    }
+
+
+def test_without_cda_a_unit_has_its_records_alone():
+    augmented = augment(LETTERS, None)
+    assert [unit.views for unit in augmented.units] == [tuple(r.text for r in unit.records) for unit in LETTERS.units]
+    assert augmented.views_per_unit == 3
+    assert augmented.coverage.as_dict() == {
+        "records": 6,
+        "changed": 0,
+        "unchanged_by_reason": {"no augmentation asked for": 6},
+        "changes": 0,
+        "flagged": 0,
+    }
+
+
+def test_a_corpus_that_the_swap_does_not_reach_is_an_error():
+    with pytest.raises(AugmentationError) as caught:
+        augment(corpus_of(("It rained.",), ("A pregnant woman slept.",), name="weather"), CDA())
+    assert str(caught.value) == (
+        "counterfactual augmentation changed none of 2 records of corpus 'weather' "
+        "(no term: 1; swap would be false: 1)\n"
+        "  where: weather, axes gender\n"
+        "  do:    give a corpus that mentions people, train an arm without cda, or set CDA(allow_unchanged=True)"
+    )
+
+
+def test_an_unreached_corpus_can_be_allowed():
+    augmented = augment(corpus_of(("It rained.",)), CDA(allow_unchanged=True))
+    assert augmented.units == (UnitViews("u0", ("It rained.",)),)
+    assert augmented.coverage.changed == 0
+
+
+def test_the_digest_follows_the_views():
+    assert augment(LETTERS, CDA()).digest == augment(LETTERS, CDA(allow_unchanged=True)).digest
+    assert augment(LETTERS, CDA()).digest != augment(LETTERS, CDA(names=True)).digest
+    assert augment(LETTERS, CDA()).digest != augment(LETTERS, None).digest
