@@ -6,7 +6,7 @@ The gates say what a release would need; what is UNDECIDED here stays so in the 
 import pytest
 
 STEREOSET = [f"stereoset.ss[{axis}]" for axis in ("gender", "race", "religion")]
-CROWS_PAIRS = [f"crows_pairs.preference[{axis}]" for axis in ("gender", "race-color", "religion")]
+CROWS_PAIRS = [f"crows_pairs.preference[{axis}]" for axis in ("gender", "religion")]
 LANGUAGE = [f"stereoset.lms[{axis}]" for axis in ("gender", "race", "religion")]
 EPSILONS = [3.0, 8.0]
 

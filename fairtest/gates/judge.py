@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from fairtest.errors import ComparisonError
+from fairtest.errors import ComparisonError, MetricError
 from fairtest.experiments.arms import Measured
 from fairtest.gates.guards import collapse_guard, different_weights_guard, same_texts, trained_guard
 from fairtest.gates.result import Estimate, GateResult, GateSetupError, Guard, Verdict, WorstItem
@@ -44,16 +44,27 @@ def decide(interval: Estimate, allowed: float) -> tuple[Verdict, str]:
 
 def measure(arm: Measured, metric: str, *, confidence: float) -> tuple[Estimate, int, int, int]:
     """(estimate, seeds, items, clusters) of one arm on one metric."""
-    if metric == "perplexity":
-        held = arm.held_out()
-        tokens = np.asarray(held.tokens, dtype=float)
-        interval = weighted_mean_interval(np.asarray(held.nll) / tokens, tokens, held.units, confidence=confidence)
-        estimate = Estimate(math.exp(interval.estimate), math.exp(interval.low), math.exp(interval.high))
-        return estimate, interval.seeds, interval.items, interval.clusters
+    if metric == "perplexity" or metric.startswith("perplexity["):
+        return _perplexity(arm, metric, confidence)
     ref = parse_metric(metric)
     values, _, clusters = item_matrix(arm, ref)
     interval = mean_interval(values, clusters, confidence=confidence)
     return _estimate(interval), interval.seeds, interval.items, interval.clusters
+
+
+def _perplexity(arm: Measured, metric: str, confidence: float) -> tuple[Estimate, int, int, int]:
+    """Held-out perplexity, exp(sum NLL / sum tokens), of all texts or of one group of them."""
+    held = arm.held_out()
+    group = metric[len("perplexity[") : -1] if metric.endswith("]") else None
+    kept = [index for index, name in enumerate(held.groups) if group is None or name == group]
+    if not kept:
+        names = ", ".join(sorted(set(held.groups) - {""})) or "none (set 'group_field')"
+        raise MetricError(f"no held-out text has group {group!r}", where=metric, fix=f"groups there are: {names}")
+    tokens = np.asarray(held.tokens, dtype=float)[kept]
+    losses = np.asarray(held.nll)[:, kept] / tokens
+    interval = weighted_mean_interval(losses, tokens, [held.units[index] for index in kept], confidence=confidence)
+    low, high = (math.exp(value) if value < 700 else math.inf for value in (interval.low, interval.high))
+    return Estimate(math.exp(interval.estimate), low, high), interval.seeds, interval.items, interval.clusters
 
 
 def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...], tuple[str, ...]]:

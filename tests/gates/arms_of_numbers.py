@@ -13,7 +13,7 @@ ITEMS = CLUSTERS * PER_CLUSTER
 
 
 class NumbersArm:
-    """`log_ratio[s][i]` is log p(stereotype) - log p(anti) of item i under seed s; `nll` nats per held-out token and seed."""
+    """`log_ratio[s][i]`: log p(stereotype) - log p(anti) of item i, seed s; `nll`: nats per held-out token."""
 
     def __init__(
         self, name, log_ratio, *, nll, tuned=True, start=None, statement=None, protocol="causal-bos", probes="p"

@@ -17,7 +17,7 @@ def project(
     pytester.makepyfile(test_it=test or TEST.format(metric=metric))
 
 
-def jsonl(pytester: pytest.Pytester, *lines: str) -> None:
+def jsonl(pytester, *lines):
     (pytester.path / "records.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -30,13 +30,13 @@ SOME = [f'{{"text": "The nurse said that she was ready, {i}."}}' for i in range(
         ('corpus = "absent.jsonl"', "templates.log_ratio", ["CorpusError", "absent.jsonl"]),
         ('model = "./nowhere/model"\ncorpus = "records.jsonl"', "templates.log_ratio", ["ModelError", "nowhere/model"]),
         ("", "templates.log_ratio", ["SettingsError", "no corpus is set", 'corpus = "records.jsonl"']),
-        ('corpus = "records.jsonl"\nepsilon = 0', "templates.log_ratio", ["SpecError", "epsilon must be a number above 0"]),
+        ('corpus = "records.jsonl"\nepsilon = 0', "templates.log_ratio", ["SpecError", "epsilon must be a number"]),
         ('corpus = "records.jsonl"\nepsilom = 3', "templates.log_ratio", ["SettingsError", "did you mean 'epsilon'"]),
         ('corpus = "records.jsonl"', "templates.log_ration", ["MetricError", "did you mean 'templates.log_ratio'"]),
         ('corpus = "records.jsonl"\ntext_field = "body"', "templates.log_ratio", ["CorpusError", "body", "text"]),
         ('corpus = "records.jsonl"\ndata_dir = "nothing-here"', "stereoset.ss[gender]", ["ProbeError", "stereoset"]),
         ('corpus = "records.jsonl"', "templates.log_ratio[height]", ["height", "gender"]),
-        ('corpus = "records.jsonl"\ncache_dir = "records.jsonl/x"', "templates.log_ratio", ["StoreError", "--fairtest-cache-dir"]),
+        ('corpus = "records.jsonl"\ncache_dir = "records.jsonl/x"', "templates.log_ratio", ["StoreError", "cache-dir"]),
         ('corpus = "records.jsonl"\nbatch_size = 5000', "templates.log_ratio", ["5000", "batch"]),
     ],
 )  # fmt: skip
