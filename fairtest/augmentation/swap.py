@@ -63,10 +63,13 @@ def counterfactual(text: str, cda: CDA) -> Counterfactual:
         if any(isinstance(term, Term) for _, term in found) and false_if_swapped(text, axis):
             return Counterfactual(None, reason=WOULD_BE_FALSE)
         fixed = fixed_spans(text, axis)
+        passed = reach = 0
         for match, term in found:
             start, end = match.span()
-            inside = any(left < end and start < right for left, right in fixed)
-            change = None if inside else _change(text, match, term)
+            while passed < len(fixed) and fixed[passed][0] < end:
+                reach = max(reach, fixed[passed][1])
+                passed += 1
+            change = None if start < reach else _change(text, match, term)
             if change is None:
                 kept = True
                 continue
@@ -133,7 +136,7 @@ def _with_possessive(text: str, start: int, end: int, after: str) -> Change:
         if rest in ("s", "S") and not text[end + 2 : end + 3].isalnum() and after.lower().endswith("ies"):
             return Change(start, end + 2, text[start : end + 2], after + mark)
         followed = rest == " " and text[end + 2 : end + 3].isalpha()
-        opened = any(quote in text[:start] for quote in ("'", "\u2018"))
+        opened = any(quote in text[max(0, start - 200) : start] for quote in ("'", "\u2018"))
         if lower.endswith("s") and not after.lower().endswith("s") and followed and not opened:
             ending = "S" if word.isupper() else "s"
             return Change(start, end + 1, text[start : end + 1], f"{after}{mark}{ending}")
