@@ -95,7 +95,8 @@ def finetune(
 
     Args:
         on_step: called after each step with its index and mean unit loss, None for an empty batch.
-        forward: another way to compute the model's log-probabilities; by default the whole model runs.
+        forward: another way to compute the model's log-probabilities, such as `CausalForward` with a cached trunk; by
+            default the whole model runs.
 
     Raises:
         TrainingError: a batch cannot be sampled, a unit has nothing to learn from, a parameter cannot be clipped, a

@@ -2,7 +2,6 @@
 
 import math
 import random
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,22 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_builders import WORDS, gpt2, llama, loaded
 
+from fairtest.augmentation import UnitViews
 from fairtest.errors import TrainingError
 from fairtest.specs import Training
 from fairtest.training import finetune as module
 from fairtest.training.finetune import NoiseSpec, finetune, micro_batches
 from fairtest.training.forward import CausalForward, TokenBatch, encode
+from fairtest.training.models import set_trainable
 from fairtest.training.sampling import poisson_batches
+from fairtest.training.trunk import split_trunk
 
 TRAINING = Training(steps=4, batch_size=6, learning_rate=1e-2, max_length=16)
 DROPOUT = {"embd_pdrop": 0.2, "attn_pdrop": 0.2, "resid_pdrop": 0.2}
 STILL = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
-
-
-@dataclass(frozen=True)
-class UnitViews:
-    id: str
-    views: tuple[str, ...]
 
 
 def corpus(units=24, seed=0):
@@ -195,6 +191,17 @@ def test_only_trainable_parameters_move_and_the_model_is_left_clean():
     assert not model.training
     assert all(p.grad is None and not hasattr(p, "summed_grad") for p in model.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("noise", [None, NoiseSpec(0.5, 1.0)])
+def test_a_cached_trunk_trains_the_same_weights(noise):
+    found = []
+    for cached in (False, True):
+        model = llama()
+        set_trainable(model, Training(trainable="last:1"))
+        forward = CausalForward(loaded(model), trunk=split_trunk(loaded(model))) if cached else None
+        found.append(train(model, noise, forward=forward)[0])
+    assert_close(found[1], found[0], 2e-4)
 
 
 def test_the_global_random_state_is_left_alone():
