@@ -1,0 +1,135 @@
+"""Known truth in, coverage out: simulated seeds and clusters with fixed random numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import stdtrit
+
+from fairtest.statistics.components import Contrast
+from fairtest.statistics.intervals import amplification_interval, mean_interval, perplexity_ratio_interval
+
+REPEATS = 800
+# Standard deviations of seeds, clusters, seed times cluster, item noise.
+SCENARIOS = {
+    "seeds dominate": (1.0, 0.3, 0.1, 1.0),
+    "seeds a little": (0.2, 1.0, 0.3, 1.0),
+    "no seed variance": (0.0, 1.0, 0.3, 1.0),
+    "interaction alone": (0.0, 0.0, 1.0, 0.5),
+    "clusters alone": (0.0, 1.0, 0.0, 0.0),
+    "items alone": (0.0, 0.0, 0.0, 1.0),
+    "seeds and clusters alike": (0.3, 1.0, 0.0, 0.0),
+}
+
+
+def unequal_clusters(rng, groups, skew):
+    return np.repeat(np.arange(groups), np.maximum(1, rng.lognormal(1.5, skew, groups)).astype(int))
+
+
+def crossed(rng, seeds, clusters, sds):
+    seed_sd, cluster_sd, interaction_sd, item_sd = sds
+    groups, items = clusters[-1] + 1, len(clusters)
+    return (
+        rng.normal(size=(seeds, 1)) * seed_sd
+        + (rng.normal(size=groups) * cluster_sd)[clusters]
+        + (rng.normal(size=(seeds, groups)) * interaction_sd)[:, clusters]
+        + rng.normal(size=items) * item_sd
+        + rng.normal(size=(seeds, items)) * item_sd
+    )
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_95_percent_interval_holds_the_truth(scenario, seeds):
+    rng = np.random.default_rng([seeds, *map(ord, scenario)])
+    below = above = 0
+    for repeat in range(REPEATS):
+        clusters = unequal_clusters(rng, groups=20 + 20 * (repeat % 2), skew=0.5 + 0.7 * (repeat // 2 % 2))
+        interval = mean_interval(crossed(rng, seeds, clusters, SCENARIOS[scenario]), clusters)
+        below += interval.high < 0
+        above += interval.low > 0
+    assert 0.93 <= 1 - (below + above) / REPEATS <= 0.99
+    assert max(below, above) / REPEATS <= 0.042  # 2.5%, and three standard errors of the simulation
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.1, 0.2, 0.5, 0.9])
+def test_any_mixture_of_seed_and_cluster_variance_is_covered(seeds, share):
+    rng = np.random.default_rng(7)
+    repeats, clusters = 4000, 30
+    hits = 0
+    spread = np.sqrt((1 - share) * seeds * rng.chisquare(seeds - 1, repeats) / (seeds - 1))
+    errors = np.sqrt(share * rng.chisquare(clusters - 1, repeats) / (clusters - 1))
+    for estimate, seed_sd, error in zip(rng.normal(size=repeats), spread, errors, strict=True):
+        contrast = Contrast(estimate, seeds, seed_sd, error, 0.0, clusters - 1.0)
+        hits += abs(estimate) < contrast.half_width(0.95)
+    assert hits / repeats > 0.94
+
+
+def simulate_amplification(ours, theirs, seeds, repeats=REPEATS):
+    rng = np.random.default_rng([seeds, int(100 * ours) + 500, int(100 * theirs) + 500])
+    truth = abs(ours) - abs(theirs)
+    too_low = too_high = 0
+    for _ in range(repeats):
+        clusters = unequal_clusters(rng, 30, 0.6)
+        shared = crossed(rng, 1, clusters, (0.0, 0.5, 0.0, 1.0))
+        arms = [50 + mean + shared + crossed(rng, seeds, clusters, (0.1, 0.2, 0.2, 0.4)) for mean in (ours, theirs)]
+        interval = amplification_interval(*arms, clusters, 50.0)
+        assert interval.low <= interval.estimate <= interval.high
+        too_low += interval.high < truth
+        too_high += interval.low > truth
+    return too_low / repeats, too_high / repeats
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("ours", "theirs"), [(2.0, 1.0), (1.0, -1.0), (-2.0, 0.9)])
+def test_away_from_the_target_a_gate_at_the_boundary_fails_in_2_5_percent(ours, theirs, seeds):
+    assert max(simulate_amplification(ours, theirs, seeds)) <= 0.042
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(0.0, 0.0), (0.1, 0.1), (0.2, -0.2), (0.3, 0.0), (0.0, 0.3)])
+def test_at_the_target_an_error_on_either_side_stays_within_5_percent(ours, theirs):
+    assert max(simulate_amplification(ours, theirs, seeds=3)) <= 0.05
+
+
+def percentile_bootstrap(rng, values, clusters, draws=200):
+    seeds, groups = len(values), clusters[-1] + 1
+    sums = np.stack([np.bincount(clusters, weights=row, minlength=groups) for row in values])
+    sizes = np.bincount(clusters, minlength=groups)
+    rows = rng.integers(0, seeds, (draws, seeds))
+    columns = rng.integers(0, groups, (draws, groups))
+    picked = sums[rows[:, :, None], columns[:, None, :]].sum(axis=(1, 2)) / (seeds * sizes[columns].sum(axis=1))
+    return np.quantile(picked, [0.025, 0.975])
+
+
+def test_a_percentile_bootstrap_over_three_seeds_covers_far_too_little():
+    rng = np.random.default_rng(11)
+    ours = bootstrap = 0
+    for _ in range(300):
+        clusters = unequal_clusters(rng, 30, 0.5)
+        values = crossed(rng, 3, clusters, (0.5, 0.5, 0.2, 1.0))
+        low, high = percentile_bootstrap(rng, values, clusters)
+        bootstrap += low <= 0 <= high
+        interval = mean_interval(values, clusters)
+        ours += interval.low <= 0 <= interval.high
+    assert bootstrap / 300 < 0.85
+    assert ours / 300 >= 0.93
+
+
+def test_a_perplexity_ratio_of_long_and_short_records_is_covered():
+    rng = np.random.default_rng(13)
+    hits = 0
+    repeats = 2500
+    for _ in range(repeats):
+        tokens = rng.integers(5, 120, 200).astype(float)
+        before = rng.normal(3.0, 0.5, 200)
+        change = np.log(1.2) + rng.normal(size=(3, 1)) * 0.02 + rng.normal(size=(3, 200)) * 0.1
+        interval = perplexity_ratio_interval((before + change) * tokens, (before * tokens)[None, :], tokens)
+        hits += interval.low <= 1.2 <= interval.high
+    assert 0.93 <= hits / repeats <= 0.99
+
+
+def test_quantiles_are_those_of_t():
+    contrast = Contrast(0.0, 1, None, 2.0, 0.0, 9.0)
+    assert contrast.half_width(0.9) == pytest.approx(2.0 * stdtrit(9.0, 0.95))
+    assert contrast.half_width(0.9) == pytest.approx(2.0 * 1.8331129)  # printed tables: t(9), 5% on a side
