@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
 from fairtest.probes.probe import ProbeSet
+from fairtest.scoring.prefix_tree import NODES, Chunk, Row, agrees, chunks, hidden_states
 from fairtest.scoring.scores import CAUSAL_BOS, CAUSAL_NOBOS, ProbeScores, TextScore
 from fairtest.training.forward import CausalForward, TokenBatch, encode
 from fairtest.training.models import LoadedModel
 
 OnBatch = Callable[[int, int], None]
+_Pass = tuple[Sequence[Row], Tensor, Sequence[Sequence[int]]]  # rows, states [P, d], and which states predict each row
+T = TypeVar("T")
 BATCH_TOKENS = 4096
+_WORTH_A_TREE = 0.9
 
 
 def score_probe_set(
@@ -34,7 +40,7 @@ def score_probe_set(
     roles = probes.roles
     texts = [probe.texts[role] for probe in probes.probes for role in roles]
     rows = _rows(loaded, texts, protocol, None)
-    longest = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    longest = _longest(loaded)
     for index, row in enumerate(rows):
         probe, role = probes.probes[index // len(roles)], roles[index % len(roles)]
         if longest is not None and len(row) > longest:
@@ -117,7 +123,12 @@ def score_records(
     return [-score.log_prob for score in scores], [score.tokens for score in scores]
 
 
-def _rows(loaded: LoadedModel, texts: Sequence[str], protocol: str, max_length: int | None) -> list[tuple[int, ...]]:
+def _longest(loaded: LoadedModel) -> int | None:
+    longest: int | None = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    return longest
+
+
+def _rows(loaded: LoadedModel, texts: Sequence[str], protocol: str, max_length: int | None) -> list[Row]:
     if protocol not in (CAUSAL_BOS, CAUSAL_NOBOS):
         raise MetricError(
             f"unknown scoring protocol {protocol!r}",
@@ -129,19 +140,27 @@ def _rows(loaded: LoadedModel, texts: Sequence[str], protocol: str, max_length: 
 
 
 def _score_rows(
-    loaded: LoadedModel, rows: Sequence[tuple[int, ...]], batch_tokens: int, on_batch: OnBatch | None
+    loaded: LoadedModel, rows: Sequence[Row], batch_tokens: int, on_batch: OnBatch | None
 ) -> list[TextScore]:
-    found: dict[tuple[int, ...], TextScore] = {row: TextScore(0.0, 0) for row in rows}
-    # By length for little padding, then by content: texts that begin alike then share most of their positions.
-    waiting = sorted((row for row in found if len(row) > 1), key=lambda row: (len(row), row))
+    found: dict[Row, TextScore] = {row: TextScore(0.0, 0) for row in rows}
+    waiting = [row for row in found if len(row) > 1]
+    length, longest = max(map(len, waiting), default=0), _longest(loaded)
+    if longest is not None and length > longest:
+        raise ModelError(
+            f"a text has {length} tokens, and model {loaded.source.name!r} reads at most {longest}",
+            where=loaded.source.location,
+            fix=f"set max_length to at most {longest}",
+        )
+    if not waiting:
+        return [found[row] for row in rows]
     was_training = loaded.model.training
     loaded.model.eval()
     try:
         with torch.inference_mode():
             forward = _forward(loaded)
             done = 0
-            for batch in _batches(waiting, batch_tokens):
-                for row, log_prob in zip(batch, _log_probs(forward, batch), strict=True):
+            for batch, states, paths in _passes(forward, waiting, batch_tokens):
+                for row, log_prob in zip(batch, _log_probs(forward, states, batch, paths), strict=True):
                     found[row] = TextScore(log_prob, len(row) - 1)
                 done += len(batch)
                 if on_batch is not None:
@@ -149,6 +168,38 @@ def _score_rows(
     finally:
         loaded.model.train(was_training)
     return [found[row] for row in rows]
+
+
+def _passes(forward: CausalForward, rows: Sequence[Row], batch_tokens: int) -> Iterator[_Pass]:
+    """All rows batch by batch: as trees where rows share much and the model allows it, else as padded rows."""
+    trees = list(chunks(rows, min(NODES, batch_tokens)))
+    nodes = sum(len(tree.tokens) for tree in trees)
+    if nodes < _WORTH_A_TREE * sum(len(row) - 1 for row in rows):
+        deepest = max(trees, key=lambda tree: max(tree.depths))
+        if agrees(forward, deepest):
+            return _tree_passes(forward, trees, batch_tokens)
+    return _row_passes(forward, rows, batch_tokens)
+
+
+def _tree_passes(forward: CausalForward, trees: Sequence[Chunk], batch_tokens: int) -> Iterator[_Pass]:
+    by_size = sorted(trees, key=lambda tree: len(tree.tokens))
+    for batch in _batches(by_size, lambda tree: len(tree.tokens), batch_tokens):
+        states = hidden_states(forward, batch)
+        paths, first = [], 0
+        for tree in batch:
+            paths += [[first + node for node in path] for path in tree.nodes]
+            first += len(tree.tokens)
+        yield [row for tree in batch for row in tree.rows], torch.cat(states), paths
+
+
+def _row_passes(forward: CausalForward, rows: Sequence[Row], batch_tokens: int) -> Iterator[_Pass]:
+    by_length = sorted(rows, key=lambda row: (len(row), row))
+    for batch in _batches(by_length, lambda row: len(row) - 1, batch_tokens):
+        # The last token is predicted and predicts nothing.
+        states = forward.hidden(TokenBatch.from_ids([row[:-1] for row in batch]))
+        width = states.shape[1]
+        paths = [list(range(index * width, index * width + len(row) - 1)) for index, row in enumerate(batch)]
+        yield batch, states.flatten(0, 1), paths
 
 
 def _forward(loaded: LoadedModel) -> CausalForward:
@@ -166,40 +217,38 @@ def _forward(loaded: LoadedModel) -> CausalForward:
         raise
 
 
-def _batches(rows: Sequence[tuple[int, ...]], batch_tokens: int) -> Iterator[Sequence[tuple[int, ...]]]:
-    """Cuts rows that are sorted by length; a batch has at least one row."""
+def _batches(items: Sequence[T], size: Callable[[T], int], batch_tokens: int) -> Iterator[Sequence[T]]:
+    """Cuts items that are sorted by size, so that number x largest size keeps within the budget where it can."""
     start = 0
-    for end in range(1, len(rows) + 1):
-        if end == len(rows) or len(rows[end]) * (end + 1 - start) > batch_tokens:
-            yield rows[start:end]
+    for end in range(1, len(items) + 1):
+        if end == len(items) or size(items[end]) * (end + 1 - start) > batch_tokens:
+            yield items[start:end]
             start = end
 
 
-def _log_probs(forward: CausalForward, rows: Sequence[tuple[int, ...]]) -> list[float]:
-    """Summed log-probability of each row given its first token.
+def _log_probs(
+    forward: CausalForward, states: Tensor, rows: Sequence[Row], paths: Sequence[Sequence[int]]
+) -> list[float]:
+    """Summed log-probability of each row given its first token; `paths` says which states [P, d] predict its tokens.
 
     Rows that begin alike predict the same token from the same prefix; the vocabulary head, the largest matrix of a
     small model, is applied once to each such (prefix, next token).
     """
     nodes: dict[tuple[int, int], int] = {}
     positions: list[int] = []
-    width = len(rows[-1])
     wanted: list[int] = []
     members: list[int] = []
-    for index, row in enumerate(rows):
+    for row, path in zip(rows, paths, strict=True):
         node = -1 - row[0]
-        for place in range(1, len(row)):
-            key = (node, row[place])
+        for state, token in zip(path, row[1:], strict=True):
+            key = (node, token)
             if key not in nodes:
                 nodes[key] = len(nodes)
-                positions.append(index * width + place - 1)
-                wanted.append(row[place])
+                positions.append(state)
+                wanted.append(token)
             node = nodes[key]
             members.append(node)
-    hidden = forward.hidden(TokenBatch.from_ids(rows))
-    flat = hidden.reshape(-1, hidden.shape[-1])
-    found = forward.log_probs_at(
-        flat[torch.tensor(positions, device=flat.device)], torch.tensor(wanted, device=flat.device)
-    )
+    chosen = states[torch.tensor(positions, device=states.device)]
+    found = forward.log_probs_at(chosen, torch.tensor(wanted, device=states.device))
     each = found.double().cpu()[torch.tensor(members)]
-    return [float(part.sum()) for part in torch.split(each, [len(row) - 1 for row in rows])]
+    return [float(part.sum()) for part in torch.split(each, [len(path) for path in paths])]

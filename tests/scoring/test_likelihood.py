@@ -170,18 +170,17 @@ def test_each_distinct_text_goes_through_the_model_once():
     seen = []
     model.transformer.wte.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
     calls = []
-    score_texts(loaded(model), ["aa", "bb", "aa", "aa", "cc"], on_batch=lambda *done: calls.append(done))
-    scored = [
-        tuple(row.tolist()) for batch in seen for row in batch if row[1:].tolist() in map(ids_of, ("aa", "bb", "cc"))
-    ]
-    assert sorted(scored) == sorted({(0, *ids_of(text)) for text in ("aa", "bb", "cc")})
+    texts = ["abcd", "efgh", "abcd", "abcd", "ijkl"]
+    score_texts(loaded(model), texts, on_batch=lambda *done: calls.append(done))
+    # One tree: BOS once, and no place for last tokens, from which nothing is predicted.
+    assert seen[-1].tolist() == [[0, *ids_of("abc"), *ids_of("efg"), *ids_of("ijk")]]
     assert calls == [(3, 3)]
 
 
 def test_progress_counts_distinct_texts():
     calls = []
-    score_texts(GPT2, ["aa", "bb", "cc", "aa"], batch_tokens=6, on_batch=lambda *done: calls.append(done))
-    assert calls == [(2, 3), (3, 3)]
+    score_texts(GPT2, ["aa", "bb", "cc", "aa"], batch_tokens=2, on_batch=lambda *done: calls.append(done))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_a_model_in_training_mode_is_scored_without_dropout_and_left_as_it_was():
@@ -278,6 +277,12 @@ def test_a_record_whose_loss_is_nan_is_named():
         model.transformer.wte.weight[ids_of("z")[0]] = float("nan")
     with pytest.raises(MetricError, match="log-probability of text 1 is nan: 'zz'"):
         score_records(loaded(model), ["ab", "zz"])
+
+
+def test_a_text_longer_than_the_model_reads_is_an_error_where_it_is_not_cut():
+    with pytest.raises(ModelError, match=f"a text has {LONGEST + 1} tokens, and model 'test' reads at most {LONGEST}"):
+        score_texts(GPT2, ["a" * LONGEST])
+    assert score_texts(GPT2, ["a" * LONGEST], max_length=LONGEST)[0].tokens == LONGEST - 1
 
 
 def test_no_texts_give_no_scores():
