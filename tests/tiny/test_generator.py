@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from fairtest.augmentation.swap import counterfactual
 from fairtest.errors import CorpusError
 from fairtest.probes.frames import LEANS
+from fairtest.specs import CDA
 from fairtest.tiny.__main__ import main
 from fairtest.tiny.generator import corpus, write_jsonl
 
@@ -66,6 +68,13 @@ def test_with_one_seed_the_counterfactual_is_the_record_of_the_opposite_corpus(d
             assert (record.text, record.counterfactual) == (opposite.counterfactual, opposite.text)
         else:
             assert record == opposite
+
+
+@pytest.mark.parametrize("domain", ["public", "private"])
+def test_the_gender_swap_of_a_record_is_its_counterfactual(domain):
+    for record in corpus(domain, 0.5, 300, seed=4):
+        assert counterfactual(record.text, CDA()).text == record.counterfactual
+        assert counterfactual(record.counterfactual, CDA()).text == record.text
 
 
 def test_the_same_seed_gives_the_same_corpus_and_another_seed_another():
