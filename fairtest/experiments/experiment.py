@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # Raised when a change of the library changes what the same spec trains or scores: old entries are then not found.
 TRAINING_VERSION = 1
+AUGMENTATION_VERSION = 1
 SCORING_VERSION = 1
 PROTOCOL = "causal-bos"
 PLAN_VERSION = 1
@@ -121,13 +122,18 @@ class Experiment:
     def _run_key(self, spec: Arm, seed: int) -> dict[str, Any]:
         if spec.training is None:
             return {"model": self.source.digest}
-        return {
+        key: dict[str, Any] = {
             "version": TRAINING_VERSION,
             "model": self.source.digest,
             "corpus": self.training_corpus.digest,
             "arm": spec.as_dict(),
             "seed": seed,
         }
+        if spec.cda is not None:
+            from fairtest.augmentation import lexicon_digest
+
+            key["augmentation"] = [AUGMENTATION_VERSION, *(lexicon_digest(axis) for axis in spec.cda.axes)]
+        return key
 
     def run_digest(self, spec: Arm, seed: int) -> str:
         """Digest of one run: everything that decides its weights."""

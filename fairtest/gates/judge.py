@@ -21,7 +21,7 @@ from fairtest.statistics.intervals import (
     perplexity_ratio_interval,
     weighted_mean_interval,
 )
-from fairtest.statistics.planning import seeds_to_decide
+from fairtest.statistics.planning import items_factor_to_decide, seeds_to_decide
 
 MIN_CLUSTERS = 5
 WORST_ITEMS = 3
@@ -135,6 +135,7 @@ def judge_amplification(
         levels[start.name] = _estimate(mean_interval(before, clusters, confidence=confidence))
         against_start = _estimate(amplification_interval(ours, before, clusters, target, confidence=confidence))
         finding = _finding(candidate.name, reference.name, change, against_start)
+    seeds = _seeds(candidate, reference)
     moved = _away(ours, target).mean(axis=0) - _away(theirs, target).mean(axis=0)
     worst = sorted(range(len(ids)), key=lambda i: -moved[i])[:WORST_ITEMS]
     return GateResult(
@@ -151,8 +152,8 @@ def judge_amplification(
         change=change,
         levels=levels,
         target=target,
-        scope="training" if interval.seeds > 1 else "this checkpoint only",
-        seeds=interval.seeds,
+        scope="training" if seeds > 1 else "this checkpoint only",
+        seeds=seeds,
         items=interval.items,
         clusters=interval.clusters,
         finding=finding,
@@ -197,6 +198,7 @@ def judge_utility(
         if arm.tuned
     ]
     verdict, reason, advice = _guarded(verdict, reason, advice, guards)
+    seeds = _seeds(candidate, reference)
     levels = {arm.name: measure(arm, "perplexity", confidence=confidence)[0] for arm in (candidate, reference)}
     if candidate.tuned and candidate.start().identity != reference.identity:
         levels[candidate.start().name] = measure(candidate.start(), "perplexity", confidence=confidence)[0]
@@ -213,8 +215,8 @@ def judge_utility(
         confidence=confidence,
         change=change,
         levels=levels,
-        scope="training" if interval.seeds > 1 else "this checkpoint only",
-        seeds=interval.seeds,
+        scope="training" if seeds > 1 else "this checkpoint only",
+        seeds=seeds,
         items=interval.items,
         clusters=interval.clusters,
         advice=advice,
@@ -268,6 +270,11 @@ def _away(values: Values, target: float | None) -> Values:
     return side * (values - target)
 
 
+def _seeds(*arms: Measured) -> int:
+    """Fewest seeds of the tuned sides: one seed on either makes it a claim about that checkpoint."""
+    return min((len(arm.identity) for arm in arms if arm.tuned), default=1)
+
+
 def _finite(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise GateSetupError(
@@ -303,6 +310,9 @@ def _what_would_decide(interval: Interval, allowed: float, confidence: float) ->
     seeds = seeds_to_decide(interval, distance, confidence=confidence)
     if seeds is not None and seeds > interval.seeds:
         return f"about {seeds} seeds would decide, if the estimate stays where it is (setting 'seeds')"
+    factor = items_factor_to_decide(interval, distance, confidence=confidence)
+    if factor is not None and factor > 1:
+        return f"more seeds alone will not decide; about {factor:.1f} times as many clusters of probes would"
     return "more seeds alone will not decide: use more probes, or a threshold further from the estimate"
 
 

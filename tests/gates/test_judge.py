@@ -162,7 +162,7 @@ def test_a_failure_reads_as_an_expert_would_write_it():
     assert text.startswith(
         "FAIL: dp amplifies templates.log_ratio[gender] against baseline by more than is allowed\n  measured  +0."
     )
-    for label in ("allowed   at most +0.2 nats", "levels    dp 1.", "target 0", "why       the whole interval is beyond",
+    for label in ("allowed   at most +0.2 nats", "levels    dp 1.", "target 0", "why       the whole interval",
                   "meaning   dp keeps bias", "guard     dp was trained", "worst     item-", "next      "):  # fmt: skip
         assert label in text, text
     assert "95% interval over 3 paired seeds x 200 items in 20 clusters" in text
