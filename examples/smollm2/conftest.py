@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from fairtest.corpora.windows import windows
 
 HERE = Path(__file__).parent

@@ -120,7 +120,7 @@ class Fairness:
 
 def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:
     """What the report says of an arm; only of one whose runs are all there, so that reporting never trains."""
-    if not isinstance(arm, TunedArm) or not arm.tuned or not set(arm.identity) <= set(ledger):
+    if not isinstance(arm, TunedArm) or not arm.tuned or not ledger or not set(arm.identity) <= set(ledger):
         return {}
     statement = arm.statement()
     return {

@@ -171,7 +171,12 @@ def _score_rows(
 
 
 def _passes(forward: CausalForward, rows: Sequence[Row], batch_tokens: int) -> Iterator[_Pass]:
-    """All rows batch by batch: as trees where rows share much and the model allows it, else as padded rows."""
+    """All rows batch by batch: as trees where rows share much and the model allows it, else as padded rows.
+
+    With a trunk, rows are the cheaper way: most layers are not run at all for a row that was seen before.
+    """
+    if forward.has_trunk:
+        return _row_passes(forward, rows, batch_tokens)
     trees = list(chunks(rows, min(NODES, batch_tokens)))
     nodes = sum(len(tree.tokens) for tree in trees)
     if nodes < _WORTH_A_TREE * sum(len(row) - 1 for row in rows):

@@ -151,6 +151,11 @@ class CausalForward:
         return not self._whole
 
     @property
+    def has_trunk(self) -> bool:
+        """Whether frozen lower layers are taken from a cache of whole rows."""
+        return self._trunk is not None
+
+    @property
     def device(self) -> torch.device:
         """Where the model's parameters are."""
         device: torch.device = next(iter(self.model.parameters())).device

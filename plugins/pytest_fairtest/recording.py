@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fairtest.settings import Settings
 
 _OWN = ("fairtest", "pytest_fairtest")
+_OF_PYTEST = ("_pytest", "pluggy", "pytest", "contextlib")
 
 
 def shorten_traceback(call: pytest.CallInfo[None]) -> str:
@@ -27,18 +29,22 @@ def shorten_traceback(call: pytest.CallInfo[None]) -> str:
     value = call.excinfo.value
     value.__cause__ = None
     value.__suppress_context__ = True
-    kept = call.excinfo.traceback.filter(
-        lambda entry: entry.frame.f_globals.get("__name__", "").partition(".")[0] not in _OWN
-    )
-    users = [entry for entry in kept if not _of_pytest(entry.frame.f_globals.get("__name__", ""))]
-    if not users:
+    frames = []
+    entry = value.__traceback__
+    while entry is not None and _package(entry) not in _OWN:
+        frames.append(entry)
+        entry = entry.tb_next
+    if all(_package(frame) in _OF_PYTEST for frame in frames):
         return f"{type(value).__name__}: {value}"
-    call.excinfo.traceback = kept
+    shortened = None
+    for frame in reversed(frames):
+        shortened = TracebackType(shortened, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    call.excinfo = pytest.ExceptionInfo.from_exception(value.with_traceback(shortened))
     return ""
 
 
-def _of_pytest(module: str) -> bool:
-    return module.partition(".")[0] in ("_pytest", "pluggy", "pytest", "contextlib")
+def _package(entry: TracebackType) -> str:
+    return str(entry.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 @dataclass
