@@ -35,7 +35,7 @@ class Settings:
         epsilon, delta, max_grad_norm: of the DP arms (`fairtest.DP`).
         cda_axes, cda_names: of the CDA arms (`fairtest.CDA`).
         seeds: number of paired seeds an arm is trained with.
-        steps, epochs, batch_size, learning_rate, weight_decay, max_length, trainable, lora_rank, lora_layers,
+        steps, epochs, batch_size, learning_rate, lr_schedule, weight_decay, max_length, trainable, lora_rank, lora_layers,
             micro_batch_tokens: `fairtest.Training`.
         held_out: share of units never trained on, for perplexity and the guards.
         confidence: of every interval.
@@ -63,6 +63,7 @@ class Settings:
     epochs: float = 3.0
     batch_size: int = 64
     learning_rate: float = 5e-4
+    lr_schedule: str = "linear"
     weight_decay: float = 0.0
     max_length: int = 128
     trainable: str = "all"

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from fairtest.errors import SpecError
 
 AUGMENTATION_AXES = ("gender",)
+LR_SCHEDULES = ("linear", "constant")
 
 
 def digest_of(value: Any) -> str:
@@ -125,7 +126,8 @@ class Training:
         steps: optimizer steps; None: as many as `epochs` passes need, ceil(epochs * N / batch_size).
         epochs: expected passes over the training units; used when steps is None.
         batch_size: expected number of units in a (Poisson-sampled) batch.
-        learning_rate: of AdamW, constant.
+        learning_rate: of AdamW, at the first step.
+        lr_schedule: "linear" falls to zero over the run (seeds then end closer together), "constant" stays.
         weight_decay: of AdamW.
         max_length: tokens of a text that are used, counted with the special tokens.
         trainable: "all" parameters, "lora" adapters, or "last:K" for the last K decoder layers.
@@ -139,6 +141,7 @@ class Training:
     epochs: float = 3.0
     batch_size: int = 64
     learning_rate: float = 5e-4
+    lr_schedule: str = "linear"
     weight_decay: float = 0.0
     max_length: int = 128
     trainable: str = "all"
@@ -176,6 +179,12 @@ class Training:
             f"weight_decay must be a number >= 0, got {self.weight_decay!r}",
             "Training(weight_decay=)",
             "0.0 switches it off",
+        )
+        _require(
+            self.lr_schedule in LR_SCHEDULES,
+            f"lr_schedule must be one of {', '.join(LR_SCHEDULES)}, got {self.lr_schedule!r}",
+            "Training(lr_schedule=)",
+            "linear is usual",
         )
         kind, _, count = self.trainable.partition(":")
         _require(

@@ -116,6 +116,7 @@ def finetune(
         with torch.random.fork_rng(devices=_cuda_devices(model)):
             for step, chosen in enumerate(poisson_batches(len(units), sample_rate, steps, seed)):
                 torch.manual_seed(derived_seed(seed, "dropout", step))
+                run.set_learning_rate(learning_rate_at(training, step, steps))
                 loss = run.step([encoded[index] for index in chosen])
                 if on_step is not None:
                     on_step(step, loss)
@@ -133,6 +134,13 @@ def finetune(
         clipped_share=tuple(run.clipped_share),
         median_norms=tuple(run.median_norms),
     )
+
+
+def learning_rate_at(training: Training, step: int, steps: int) -> float:
+    """Learning rate of step 0 <= `step` < `steps`: constant, or falling linearly so that it would be 0 at `steps`."""
+    if training.lr_schedule == "constant":
+        return training.learning_rate
+    return training.learning_rate * (1 - step / steps)
 
 
 def derived_seed(seed: int, purpose: str, step: int = 0) -> int:
@@ -227,6 +235,11 @@ class _Run:
             loss_reduction="mean",
             generator=generator,
         )
+
+    def set_learning_rate(self, value: float) -> None:
+        """The rate of the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
 
     def step(self, batch: Sequence[_EncodedUnit]) -> float | None:
         """One optimizer step on a logical batch, which may be empty: noise and the step itself happen all the same."""

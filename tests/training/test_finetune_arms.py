@@ -73,6 +73,8 @@ def test_no_noise_is_clipping_with_an_endless_limit_and_sigma_zero(build, option
 def train_by_definition(model, units, training, *, limit, seed):
     """AdamW on clipped sums over the expected batch size, one unit at a time; no code of the trainer but sampling."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    end = 0.0 if training.lr_schedule == "linear" else 1.0
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=training.steps)
     forward = CausalForward(loaded(model))
     tokenizer = loaded(model).tokenizer
     for batch in poisson_batches(len(units), training.batch_size / len(units), training.steps, seed):
@@ -87,14 +89,16 @@ def train_by_definition(model, units, training, *, limit, seed):
         for p, whole in zip(model.parameters(), total, strict=True):
             p.grad = whole / training.batch_size
         optimizer.step()
+        schedule.step()
     return weights(model)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
 @pytest.mark.parametrize("limit", [None, 1.5])
 @pytest.mark.parametrize("build", [gpt2, llama])
-def test_training_follows_its_definition(build, limit):
+def test_training_follows_its_definition(build, limit, schedule):
     options = STILL if build is gpt2 else {}
-    training = Training(steps=3, batch_size=6, learning_rate=1e-3, weight_decay=0.1, max_length=8)
+    training = Training(steps=3, batch_size=6, learning_rate=1e-3, lr_schedule=schedule, weight_decay=0.1, max_length=8)
     expected = train_by_definition(build(**options), corpus(), training, limit=limit or math.inf, seed=5)
     found, _ = train(build(**options), limit and NoiseSpec(0.0, limit), training=training, seed=5)
     assert_close(found, expected, 5e-5)
