@@ -122,7 +122,7 @@ def test_noise_has_the_stated_size_on_every_parameter():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim, "AdamW", Sgd)
-        one = Training(steps=1, batch_size=6)
+        one = Training(steps=1, batch_size=6, learning_rate=rate)
         still, _ = train(gpt2(**STILL), NoiseSpec(0.0, limit), training=one)
         noisy, _ = train(gpt2(**STILL), NoiseSpec(sigma, limit), training=one)
     for name, value in still.items():
