@@ -35,7 +35,8 @@ class Settings:
         epsilon, delta, max_grad_norm: of the DP arms (`fairtest.DP`).
         cda_axes, cda_names: of the CDA arms (`fairtest.CDA`).
         seeds: number of paired seeds an arm is trained with.
-        steps, epochs, batch_size, learning_rate, lr_schedule, weight_decay, max_length, trainable, lora_rank, lora_layers,
+        steps, epochs, batch_size, learning_rate, lr_schedule, weight_decay, max_length, trainable, lora_rank,
+            lora_layers,
             micro_batch_tokens: `fairtest.Training`.
         held_out: share of units never trained on, for perplexity and the guards.
         confidence: of every interval.

@@ -117,6 +117,19 @@ class Experiment:
             self._probe_sets[name] = load_probe_set(name, Path(data_dir) if data_dir else None)
         return self._probe_sets[name]
 
+    def describe(self) -> dict[str, Any]:
+        """Model and corpus by name and digest, and how many units are trained on and held out; no path."""
+        kept, aside = self._split
+        return {
+            "model": self.source.name if self.source.kind != "directory" else Path(self.source.name).name,
+            "model_digest": self.source.digest,
+            "corpus": Path(str(self.settings.corpus)).name,
+            "corpus_digest": digest_of([kept.digest, aside.digest]),
+            "training_units": len(kept),
+            "held_out_units": len(aside),
+            "unit": kept.unit_name,
+        }
+
     # -- keys -----------------------------------------------------------------------------------------------------
 
     def _run_key(self, spec: Arm, seed: int) -> dict[str, Any]:

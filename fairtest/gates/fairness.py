@@ -124,6 +124,7 @@ def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:
         return {}
     statement = arm.statement()
     return {
+        "data": arm.experiment.describe(),
         "training": [{name: row.get(name) for name in _TRAINING_SUMMARY} for row in arm.train()],
         "statement": None if statement is None else statement.as_dict(),
         "privacy": "" if statement is None else statement.prose(),

@@ -243,7 +243,7 @@ def judge_privacy_claim(
     return GateResult(
         gate="privacy",
         metric="epsilon",
-        unit="" if statement is None else f"(delta {statement.delta:.1e}, unit: {statement.unit})",
+        unit="" if statement is None else f"delta {statement.delta:.1e}, per {statement.unit}",
         protocol="" if statement is None else statement.accountant,
         candidate=arm.name,
         reference="",

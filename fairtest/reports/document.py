@@ -47,12 +47,21 @@ def build_document(
         "measurements": list(measurements),
         "arms": {name: dict(arm) for name, arm in arms.items()},
         "settings": {
-            name: {"value": value, "origin": settings.origin.get(name, "default")}
+            name: {"value": _without_directory(name, value), "origin": settings.origin.get(name, "default")}
             for name, value in settings.as_dict().items()
             if name not in ("cache_dir", "report_dir", "data_dir")
         },
         "environment": environment(),
     }
+
+
+def _without_directory(name: str, value: Any) -> Any:
+    """A report is read on other machines: of a path only the last part means anything there."""
+    return (
+        Path(value).name
+        if name in ("model", "corpus") and isinstance(value, str) and Path(value).is_absolute()
+        else value
+    )
 
 
 def environment() -> dict[str, Any]:

@@ -153,6 +153,14 @@ def _environment(document: Mapping[str, Any]) -> list[str]:
     changed = {name: row for name, row in document["settings"].items() if row["origin"] != "default"}
     settings = ", ".join(f"{name} = {row['value']!r}" for name, row in changed.items())
     lines = ["## How to repeat it", ""]
+    described = [arm["data"] for arm in document["arms"].values() if arm.get("data")]
+    lines += [
+        f"- model {escape(data['model'])} (SHA-256 {data['model_digest'][:12]}), corpus {escape(data['corpus'])} "
+        f"(SHA-256 {data['corpus_digest'][:12]}): {data['training_units']} units ({escape(data['unit'])}s) "
+        f"to train on, {data['held_out_units']} held out"
+        for index, data in enumerate(described)
+        if data not in described[:index]
+    ]
     if settings:
         lines.append(f"- settings: {escape(settings)}; all others are defaults")
     lines.append(

@@ -24,7 +24,7 @@ def estimate_text(value: Mapping[str, Any] | None, *, sign: bool = False) -> str
 def gate_name(gate: Mapping[str, Any]) -> tuple[str, str]:
     """(what is measured, on which arms)."""
     if gate["gate"] == "privacy":
-        return f"epsilon {gate['unit']}".strip(), str(gate["candidate"])
+        return ", ".join(filter(None, ("epsilon", str(gate["unit"])))), str(gate["candidate"])
     what = "perplexity ratio" if gate["gate"] == "utility" else f"{gate['metric']}, {gate['unit']}"
     return what, f"{gate['candidate']} against {gate['reference']}"
 
