@@ -165,6 +165,14 @@ class Experiment:
         self.ledger.setdefault(entry.digest, {"arm": spec.name, "seed": seed, "seconds": None})
         return entry
 
+    def _note(self, spec: Arm, seed: int) -> None:
+        """Puts a run that is used through its stored scores into the ledger."""
+        if spec.training is None:
+            return
+        entry = self.store.find("run", self._run_key(spec, seed))
+        if entry is not None:
+            self.ledger.setdefault(entry.digest, {"arm": spec.name, "seed": seed, "seconds": None})
+
     def _train(self, spec: Arm, seed: int, directory: Path) -> Mapping[str, Any]:
         from fairtest.training.finetune import NoiseSpec, finetune
         from fairtest.training.models import save_state, trained_state
@@ -304,7 +312,9 @@ class Experiment:
         """
         probes = self.probe_set(probe_set)
         axes = probes.axes if axis is None else (axis,)
-        return join_scores(probes, [self._axis_scores(spec, seed, probes.only(name)) for name in axes])
+        scores = join_scores(probes, [self._axis_scores(spec, seed, probes.only(name)) for name in axes])
+        self._note(spec, seed)
+        return scores
 
     def _axis_scores(self, spec: Arm, seed: int, probes: ProbeSet) -> ProbeScores:
         key = {
@@ -348,6 +358,7 @@ class Experiment:
                 "max_length": max_length,
             }
             value = self.store.obtain_json("held-out", key, self._held_out_scorer(spec, seed, texts, max_length))
+            self._note(spec, seed)
             rows.append(tuple(value["nll"]))
             tokens = tuple(value["tokens"])
         return HeldOut(corpus.digest, tuple(units), tuple(groups), tokens, tuple(rows))
