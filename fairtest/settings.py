@@ -226,14 +226,32 @@ def session_settings(
     )
 
 
+def settings_root(start: Path) -> Path | None:
+    """The nearest directory at or above `start` whose pyproject.toml has a [tool.fairtest] table.
+
+    pytest's own root directory is not asked: the value of an option that names an existing directory moves it.
+
+    Raises:
+        SettingsError: a pyproject.toml on the way is not TOML.
+    """
+    for directory in (start, *start.parents):
+        if _fairtest_table(directory / "pyproject.toml") is not None:
+            return directory
+    return None
+
+
 def read_pyproject(path: Path) -> dict[str, Any]:
     """The [tool.fairtest] table of a pyproject.toml; {} where there is none.
 
     Raises:
         SettingsError: the file is not TOML, or the table is no table.
     """
+    return _fairtest_table(path) or {}
+
+
+def _fairtest_table(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
-        return {}
+        return None
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -242,7 +260,7 @@ def read_pyproject(path: Path) -> dict[str, Any]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"pyproject.toml is not valid TOML: {error}", where=str(path), fix="correct it") from error
-    table = document.get("tool", {}).get("fairtest", {})
-    if not isinstance(table, dict):
+    table = document.get("tool", {}).get("fairtest")
+    if table is not None and not isinstance(table, dict):
         raise SettingsError("tool.fairtest is not a table", where=str(path), fix="write [tool.fairtest]")
     return table

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fairtest.errors import SettingsError, SpecError
-from fairtest.settings import Settings, layered, session_settings
+from fairtest.settings import Settings, layered, session_settings, settings_root
 
 
 def test_the_stronger_layer_wins_and_every_value_knows_where_it_came_from(tmp_path, monkeypatch):
@@ -79,3 +79,14 @@ def test_a_broken_pyproject_names_the_file(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool.fairtest\n")
     with pytest.raises(SettingsError, match=r"not valid TOML[\s\S]*pyproject.toml"):
         session_settings(root=tmp_path, invocation=tmp_path)
+
+
+def test_the_nearest_pyproject_with_a_table_of_ours_is_the_project(tmp_path):
+    inner = tmp_path / "project" / "tests" / "release"
+    inner.mkdir(parents=True)
+    assert settings_root(inner / "test_x.py") is None
+    (tmp_path / "project" / "pyproject.toml").write_text("[tool.fairtest]\nseeds = 2\n")
+    (inner.parent / "pyproject.toml").write_text("[tool.other]\n")
+    assert settings_root(inner / "test_x.py") == tmp_path / "project"
+    (inner / "pyproject.toml").write_text("[tool.fairtest]\n")
+    assert settings_root(inner) == inner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -30,13 +31,15 @@ class Estimate:
     high: float
 
     def text(self, *, sign: bool = False) -> str:
-        """For a person: `+0.58 [+0.47, +0.69]`."""
-        style = "+.3g" if sign else ".4g"
+        """For a person: `+0.58 [+0.47, +0.69]`, with as many decimals as the width of the interval warrants."""
+        width = self.high - self.low
+        decimals = 3
+        if math.isfinite(width) and width > 0:
+            decimals = min(max(1 - math.floor(math.log10(width / 2)), 0), 4)
 
         def show(number: float) -> str:
-            if abs(number) >= 10:
-                return format(number, "+.1f" if sign else ".1f")
-            return format(0.0 if abs(number) < 5e-4 else number, style)
+            shown = f"{number:{'+' if sign else ''}.{decimals}f}"
+            return shown.replace("-", "+" if sign else "") if not float(shown) else shown
 
         return f"{show(self.value)} [{show(self.low)}, {show(self.high)}]"
 

@@ -57,9 +57,13 @@ def summary_rows(gates: Iterable[Mapping[str, Any]], width: int) -> list[tuple[s
 def totals(summary: Mapping[str, Any]) -> str:
     """One line: how many gates of each verdict, what was trained, what came from the store."""
     counts = ", ".join(f"{summary[name]} {name}" for name in ("PASS", "FAIL", "UNDECIDED") if summary[name])
-    parts = [f"{summary['gates']} gates: {counts}"]
+    parts = [f"{_count(summary['gates'], 'gate')}: {counts}"] if summary["gates"] else ["no gates"]
     if summary["runs_trained"]:
-        parts.append(f"{summary['runs_trained']} runs trained in {summary['training_seconds']:.0f} s")
+        parts.append(f"{_count(summary['runs_trained'], 'run')} trained in {summary['training_seconds']:.0f} s")
     if summary["runs_from_store"]:
-        parts.append(f"{summary['runs_from_store']} runs from the store")
+        parts.append(f"{_count(summary['runs_from_store'], 'run')} from the store")
     return "; ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

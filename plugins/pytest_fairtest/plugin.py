@@ -76,7 +76,7 @@ def fairtest_config(request: pytest.FixtureRequest) -> Settings:
     marker: dict[str, Any] = {}
     for mark in reversed(list(request.node.iter_markers("fairtest"))):
         marker.update(mark.kwargs)
-    return _session_settings(request.config, marker, request.node.nodeid)
+    return _session_settings(request.config, marker, request.node)
 
 
 @pytest.fixture
@@ -185,15 +185,22 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def _session_settings(config: pytest.Config, marker: dict[str, Any] | None = None, test: str = "") -> Settings:
-    from fairtest.settings import session_settings
+def _session_settings(
+    config: pytest.Config, marker: dict[str, Any] | None = None, test: pytest.Item | None = None
+) -> Settings:
+    """Settings of a test, from the pyproject.toml nearest to it; of the session, from the one nearest to its first
+    argument.
+    """
+    from fairtest.settings import session_settings, settings_root
 
+    here = config.invocation_params.dir
+    start = test.path.parent if test is not None else here / str(config.args[0]).partition("::")[0]
     options = {name: config.getoption(f"fairtest_{name}") for name in _OPTIONS}
     return session_settings(
-        root=config.rootpath,
-        invocation=config.invocation_params.dir,
+        root=settings_root(start) or config.rootpath,
+        invocation=here,
         marker=marker or {},
-        marker_origin=f"marker of {test}",
+        marker_origin="marker" if test is None else f"marker of {test.nodeid}",
         command_line={name: value for name, value in options.items() if value is not None},
     )
 

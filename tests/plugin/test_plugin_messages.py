@@ -124,3 +124,11 @@ def test_a_project_that_does_not_use_it_sees_and_loads_nothing(pytester):
     result = pytester.runpytest_subprocess("-p", "no:hypothesispytest")
     result.assert_outcomes(passed=1)
     assert "fairtest" not in "\n".join(result.stdout.str().split("collected 1 item")[1:])
+
+
+def test_an_option_that_names_an_existing_directory_does_not_move_the_project(pytester, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    project(
+        pytester, "epsilon = 8.0", test="def test_it(fairtest_config):\n    assert fairtest_config.epsilon == 8.0\n"
+    )
+    pytester.runpytest_subprocess("--fairtest-cache-dir", str(elsewhere)).assert_outcomes(passed=1)
