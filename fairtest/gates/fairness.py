@@ -7,7 +7,7 @@ from typing import Any
 
 from fairtest.experiments.arms import Measured, TunedArm
 from fairtest.gates.assertions import assert_no_amplification, assert_privacy, assert_utility
-from fairtest.gates.judge import measure
+from fairtest.gates.measure import measure
 from fairtest.gates.result import Estimate, GateResult
 from fairtest.settings import Settings
 

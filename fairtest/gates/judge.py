@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from fairtest.errors import ComparisonError, MetricError
+from fairtest.errors import ComparisonError
 from fairtest.experiments.arms import Measured
 from fairtest.gates.guards import collapse_guard, different_weights_guard, same_texts, trained_guard
+from fairtest.gates.measure import Values, estimate_of, item_matrix, measure
 from fairtest.gates.result import Estimate, GateResult, GateSetupError, Guard, Verdict, WorstItem
-from fairtest.metrics import MetricRef, item_values, parse_metric
+from fairtest.metrics import MetricRef, parse_metric
 from fairtest.privacy.statement import judge_privacy
 from fairtest.settings import Settings
 from fairtest.statistics.intervals import (
@@ -19,14 +19,11 @@ from fairtest.statistics.intervals import (
     amplification_interval,
     mean_interval,
     perplexity_ratio_interval,
-    weighted_mean_interval,
 )
 from fairtest.statistics.planning import items_factor_to_decide, seeds_to_decide
 
 MIN_CLUSTERS = 5
 WORST_ITEMS = 3
-
-Values = npt.NDArray[np.float64]
 
 
 def decide(interval: Estimate, allowed: float) -> tuple[Verdict, str]:
@@ -40,46 +37,6 @@ def decide(interval: Estimate, allowed: float) -> tuple[Verdict, str]:
     if interval.low > allowed:
         return Verdict.FAIL, "the whole interval is beyond what is allowed"
     return Verdict.UNDECIDED, "the interval holds both allowed and forbidden values"
-
-
-def measure(arm: Measured, metric: str, *, confidence: float) -> tuple[Estimate, int, int, int]:
-    """(estimate, seeds, items, clusters) of one arm on one metric."""
-    if metric == "perplexity" or metric.startswith("perplexity["):
-        return _perplexity(arm, metric, confidence)
-    ref = parse_metric(metric)
-    values, _, clusters = item_matrix(arm, ref)
-    interval = mean_interval(values, clusters, confidence=confidence)
-    return _estimate(interval), interval.seeds, interval.items, interval.clusters
-
-
-def _perplexity(arm: Measured, metric: str, confidence: float) -> tuple[Estimate, int, int, int]:
-    """Held-out perplexity, exp(sum NLL / sum tokens), of all texts or of one group of them."""
-    held = arm.held_out()
-    group = metric[len("perplexity[") : -1] if metric.endswith("]") else None
-    kept = [index for index, name in enumerate(held.groups) if group is None or name == group]
-    if not kept:
-        names = ", ".join(sorted(set(held.groups) - {""})) or "none (set 'group_field')"
-        raise MetricError(f"no held-out text has group {group!r}", where=metric, fix=f"groups there are: {names}")
-    tokens = np.asarray(held.tokens, dtype=float)[kept]
-    losses = np.asarray(held.nll)[:, kept] / tokens
-    interval = weighted_mean_interval(losses, tokens, [held.units[index] for index in kept], confidence=confidence)
-    low, high = (math.exp(value) if value < 700 else math.inf for value in (interval.low, interval.high))
-    return Estimate(math.exp(interval.estimate), low, high), interval.seeds, interval.items, interval.clusters
-
-
-def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...], tuple[str, ...]]:
-    """(values [seeds, items], item ids, clusters) of an arm.
-
-    Raises:
-        ComparisonError: the seeds were not scored on the same items.
-    """
-    rows = [item_values(ref, scores) for scores in arm.scores(ref.metric.probe_set, ref.axis)]
-    first = rows[0]
-    if any(row.ids != first.ids for row in rows):
-        raise ComparisonError(
-            f"the seeds of {arm.name} were scored on different items", where=str(ref), fix="score them again"
-        )
-    return np.asarray([row.values for row in rows], dtype=float), first.ids, first.clusters
 
 
 def judge_amplification(
@@ -104,7 +61,7 @@ def judge_amplification(
         )
     target = ref.metric.target
     interval = amplification_interval(ours, theirs, clusters, target, confidence=confidence)
-    change = _estimate(interval)
+    change = estimate_of(interval)
     verdict, reason = decide(change, max_increase)
     advice = ""
     if interval.clusters < MIN_CLUSTERS:
@@ -116,24 +73,19 @@ def judge_amplification(
         advice = "use a metric that moves (a mean log ratio where a preference is saturated)"
     elif verdict is Verdict.UNDECIDED:
         advice = _what_would_decide(interval, max_increase, confidence)
-    guards = [different_weights_guard(candidate, reference)]
-    guards += [
-        trained_guard(arm, min_improvement=settings.min_improvement, confidence=confidence)
-        for arm in (candidate, reference)
-        if arm.tuned
-    ]
+    guards = [different_weights_guard(candidate, reference), *_trained_guards((candidate, reference), settings)]
     guards.append(collapse_guard(candidate, reference, max_collapse=settings.max_collapse, confidence=confidence))
     verdict, reason, advice = _guarded(verdict, reason, advice, guards)
     levels = {
-        candidate.name: _estimate(mean_interval(ours, clusters, confidence=confidence)),
-        reference.name: _estimate(mean_interval(theirs, clusters, confidence=confidence)),
+        candidate.name: estimate_of(mean_interval(ours, clusters, confidence=confidence)),
+        reference.name: estimate_of(mean_interval(theirs, clusters, confidence=confidence)),
     }
     finding = ""
     start = candidate.start()
     if candidate.tuned and start.identity != reference.identity:
         before, _, _ = item_matrix(start, ref)
-        levels[start.name] = _estimate(mean_interval(before, clusters, confidence=confidence))
-        against_start = _estimate(amplification_interval(ours, before, clusters, target, confidence=confidence))
+        levels[start.name] = estimate_of(mean_interval(before, clusters, confidence=confidence))
+        against_start = estimate_of(amplification_interval(ours, before, clusters, target, confidence=confidence))
         finding = _finding(candidate.name, reference.name, change, against_start)
     seeds = _seeds(candidate, reference)
     moved = _away(ours, target).mean(axis=0) - _away(theirs, target).mean(axis=0)
@@ -188,15 +140,10 @@ def judge_utility(
         ours.units,
         confidence=confidence,
     )
-    change = _estimate(interval)
+    change = estimate_of(interval)
     verdict, reason = decide(change, max_perplexity_ratio)
     advice = _what_would_decide(interval, max_perplexity_ratio, confidence) if verdict is Verdict.UNDECIDED else ""
-    guards = [different_weights_guard(candidate, reference)]
-    guards += [
-        trained_guard(arm, min_improvement=settings.min_improvement, confidence=confidence)
-        for arm in (candidate, reference)
-        if arm.tuned
-    ]
+    guards = [different_weights_guard(candidate, reference), *_trained_guards((candidate, reference), settings)]
     verdict, reason, advice = _guarded(verdict, reason, advice, guards)
     seeds = _seeds(candidate, reference)
     levels = {arm.name: measure(arm, "perplexity", confidence=confidence)[0] for arm in (candidate, reference)}
@@ -232,9 +179,7 @@ def judge_privacy_claim(
     statement = arm.statement()
     problems = judge_privacy(statement, max_epsilon=max_epsilon, max_delta=max_delta, unit=unit)
     epsilon = statement.epsilon if statement is not None else math.inf
-    guards = []
-    if arm.tuned:
-        guards.append(trained_guard(arm, min_improvement=settings.min_improvement, confidence=settings.confidence))
+    guards = _trained_guards((arm,), settings)
     verdict = Verdict.FAIL if problems else Verdict.PASS
     reason = "; ".join(problems) or "the statement holds and stays within the budget"
     advice = ""
@@ -258,16 +203,20 @@ def judge_privacy_claim(
     )
 
 
-def _estimate(interval: Interval) -> Estimate:
-    return Estimate(float(interval.estimate), float(interval.low), float(interval.high))
-
-
 def _away(values: Values, target: float | None) -> Values:
     """How far items lie on the side of their arm's own deviation from the target."""
     if target is None:
         return values
     side = 1.0 if values.mean() >= target else -1.0
     return side * (values - target)
+
+
+def _trained_guards(arms: tuple[Measured, ...], settings: Settings) -> list[Guard]:
+    return [
+        trained_guard(arm, min_improvement=settings.min_improvement, confidence=settings.confidence)
+        for arm in arms
+        if arm.tuned
+    ]
 
 
 def _seeds(*arms: Measured) -> int:

@@ -1,0 +1,61 @@
+"""What one arm measures: a metric's items as an array, and its estimate with an interval."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from fairtest.errors import ComparisonError, MetricError
+from fairtest.experiments.arms import Measured
+from fairtest.gates.result import Estimate
+from fairtest.metrics import MetricRef, item_values, parse_metric
+from fairtest.statistics.intervals import Interval, mean_interval, weighted_mean_interval
+
+Values = npt.NDArray[np.float64]
+
+
+def measure(arm: Measured, metric: str, *, confidence: float) -> tuple[Estimate, int, int, int]:
+    """(estimate, seeds, items, clusters) of one arm on one metric."""
+    if metric == "perplexity" or metric.startswith("perplexity["):
+        return _perplexity(arm, metric, confidence)
+    ref = parse_metric(metric)
+    values, _, clusters = item_matrix(arm, ref)
+    interval = mean_interval(values, clusters, confidence=confidence)
+    return estimate_of(interval), interval.seeds, interval.items, interval.clusters
+
+
+def _perplexity(arm: Measured, metric: str, confidence: float) -> tuple[Estimate, int, int, int]:
+    """Held-out perplexity, exp(sum NLL / sum tokens), of all texts or of one group of them."""
+    held = arm.held_out()
+    group = metric[len("perplexity[") : -1] if metric.endswith("]") else None
+    kept = [index for index, name in enumerate(held.groups) if group is None or name == group]
+    if not kept:
+        names = ", ".join(sorted(set(held.groups) - {""})) or "none (set 'group_field')"
+        raise MetricError(f"no held-out text has group {group!r}", where=metric, fix=f"groups there are: {names}")
+    tokens = np.asarray(held.tokens, dtype=float)[kept]
+    losses = np.asarray(held.nll)[:, kept] / tokens
+    interval = weighted_mean_interval(losses, tokens, [held.units[index] for index in kept], confidence=confidence)
+    low, high = (math.exp(value) if value < 700 else math.inf for value in (interval.low, interval.high))
+    return Estimate(math.exp(interval.estimate), low, high), interval.seeds, interval.items, interval.clusters
+
+
+def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...], tuple[str, ...]]:
+    """(values [seeds, items], item ids, clusters) of an arm.
+
+    Raises:
+        ComparisonError: the seeds were not scored on the same items.
+    """
+    rows = [item_values(ref, scores) for scores in arm.scores(ref.metric.probe_set, ref.axis)]
+    first = rows[0]
+    if any(row.ids != first.ids for row in rows):
+        raise ComparisonError(
+            f"the seeds of {arm.name} were scored on different items", where=str(ref), fix="score them again"
+        )
+    return np.asarray([row.values for row in rows], dtype=float), first.ids, first.clusters
+
+
+def estimate_of(interval: Interval) -> Estimate:
+    """The interval without what it rests on."""
+    return Estimate(float(interval.estimate), float(interval.low), float(interval.high))
