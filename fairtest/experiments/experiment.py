@@ -299,6 +299,7 @@ class Experiment:
             max_grad_norm=spec.dp.max_grad_norm,
             unit=self.training_corpus.unit_name,
             max_views_per_unit=max(record["views_per_unit"] for record in records),
+            repeated_units=self.training_corpus.repeated_units,
             released=released,
         )
 

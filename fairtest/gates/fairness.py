@@ -13,6 +13,7 @@ from fairtest.settings import Settings
 
 _TRAINING_SUMMARY = (
     "steps",
+    "cut_texts",
     "units",
     "seconds",
     "coverage",

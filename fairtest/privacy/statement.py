@@ -44,6 +44,8 @@ class PrivacyStatement:
         sampler_actual: how they were drawn.
         max_views_per_unit: most texts that one unit put into training (counterfactuals included).
         views_handling: `CLIPPED_TOGETHER`, or how else.
+        repeated_units: units whose text is that of another unit too. If they come from one person, epsilon is not
+            theirs.
         noise_generator: where the noise came from.
         repeatable: whether the noise can be drawn again by whoever knows a seed.
         released: what the guarantee lets out.
@@ -68,6 +70,7 @@ class PrivacyStatement:
     sampler_actual: str = POISSON
     max_views_per_unit: int = 1
     views_handling: str = CLIPPED_TOGETHER
+    repeated_units: int = 0
     noise_generator: str = "torch, seeded"
     repeatable: bool = True
     released: str = "the trained weights after the last step"
@@ -86,6 +89,7 @@ class PrivacyStatement:
             "noise_multiplier": 0 <= self.noise_multiplier < math.inf,
             "max_grad_norm": 0 < self.max_grad_norm < math.inf,
             "max_views_per_unit": self.max_views_per_unit >= 1,
+            "repeated_units": 0 <= self.repeated_units <= self.units,
         }
         for name, fits in possible.items():
             if not fits:
@@ -157,12 +161,18 @@ class PrivacyStatement:
 
     def caveat(self) -> str:
         """What limits the claim even where it holds; empty where nothing does."""
+        limits = []
+        if self.repeated_units:
+            limits.append(
+                f"{self.repeated_units} of {self.units} units have the text of another unit: where they come from one"
+                " person, this epsilon is not that person's (name the person's column as the unit)"
+            )
         if self.repeatable:
-            return (
+            limits.append(
                 "the noise is repeatable from a seed, which serves tests and paired comparisons: weights made this way"
                 " are not for release"
             )
-        return ""
+        return "; ".join(limits)
 
 
 def statement_of(
@@ -171,6 +181,7 @@ def statement_of(
     max_grad_norm: float,
     unit: str,
     max_views_per_unit: int = 1,
+    repeated_units: int = 0,
     sampler_actual: str = POISSON,
     noise_generator: str = "torch, seeded",
     repeatable: bool = True,
@@ -189,6 +200,7 @@ def statement_of(
         max_grad_norm=max_grad_norm,
         accountant=plan.accountant,
         max_views_per_unit=max_views_per_unit,
+        repeated_units=repeated_units,
         sampler_actual=sampler_actual,
         noise_generator=noise_generator,
         repeatable=repeatable,

@@ -101,8 +101,8 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def dump(document: Mapping[str, Any]) -> str:
-    """The document as JSON text, sorted by key."""
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    """The document as JSON text, in its own order (arms and levels are listed as they were asked for)."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def finite(value: Any) -> Any:

@@ -30,12 +30,33 @@ def render(document: Mapping[str, Any], *, title: str = "fairtest report", comma
     lines = [f"# {title}", "", totals(document["summary"]) + ".", ""]
     if command:
         lines += ["Made by:", "", f"    {command}", ""]
+    lines += _in_short(document["gates"])
     lines += _gates(document["gates"])
     lines += _measurements(document["measurements"])
     lines += _arms(document["arms"])
     lines += _privacy(document["arms"])
     lines += _environment(document)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _in_short(gates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is decided and what is not, in words."""
+    lines: list[str] = []
+    for verdict, heading in (("FAIL", "Does not hold"), ("PASS", "Holds"), ("UNDECIDED", "Not decided by this data")):
+        chosen = [gate for gate in gates if gate["verdict"] == verdict]
+        if chosen:
+            lines += [f"**{heading}** ({len(chosen)} of {len(gates)}):", ""]
+            lines += [f"- {escape(_sentence(gate))}" for gate in chosen]
+            lines.append("")
+    return ["## In short", "", *lines] if lines else []
+
+
+def _sentence(gate: Mapping[str, Any]) -> str:
+    what, arms = gate_name(gate)
+    value = estimate_text(gate["change"], sign=gate["gate"] == "no_amplification")
+    why = gate["reason"] if gate["blocked"] or (gate["gate"] == "privacy" and gate["verdict"] != "PASS") else ""
+    text = f"{arms}, {what}: {value}, allowed {number(gate['allowed'])}"
+    return "; ".join(filter(None, (text, why, gate["finding"] if gate["gate"] == "no_amplification" else "")))
 
 
 def _gates(gates: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -120,6 +141,7 @@ def _arms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 first["units"],
                 f"{first['trained_parameters']:,}",
                 f"{coverage['changed']} of {coverage['records']}" if first["views_per_unit"] > 1 else "-",
+                "-" if first.get("cut_texts") is None else first["cut_texts"],
                 f"{100 * sum(clipped) / len(clipped):.0f}%" if clipped else "-",
                 f"{sum(record['seconds'] for record in training) / len(training):.1f}",
             )
@@ -133,6 +155,7 @@ def _arms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "units",
         "trained parameters",
         "records with a counterfactual",
+        "texts cut",
         "clipped",
         "s a seed",
     )

@@ -57,7 +57,8 @@ class NoiseSpec:
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What happened in a run. `losses` (mean over a batch's units, nats a token) has one entry for each batch that was
+    """What happened in a run. `cut_texts` is how many distinct texts were longer than `max_length` and lost their
+    end. `losses` (mean over a batch's units, nats a token) has one entry for each batch that was
     not empty; so have, with clipping only, `clipped_share` and `median_norms` of the units' gradients.
 
     The last three are computed from private records and are not covered by epsilon: not for release.
@@ -68,6 +69,7 @@ class TrainingLog:
     sample_rate: float
     seconds: float
     empty_batches: int
+    cut_texts: int = 0
     losses: tuple[float, ...] = ()
     clipped_share: tuple[float, ...] = ()
     median_norms: tuple[float, ...] = ()
@@ -105,7 +107,7 @@ def finetune(
     began = time.perf_counter()
     sample_rate = sample_rate_for(training.batch_size, len(units))
     steps = training.steps_for(len(units))
-    encoded = _encode_units(loaded, units, training.max_length)
+    encoded, cut_texts = _encode_units(loaded, units, training.max_length)
     model = loaded.model
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     scorer = forward if forward is not None else CausalForward(loaded)
@@ -130,6 +132,7 @@ def finetune(
         sample_rate=sample_rate,
         seconds=time.perf_counter() - began,
         empty_batches=steps - len(run.losses),
+        cut_texts=cut_texts,
         losses=tuple(run.losses),
         clipped_share=tuple(run.clipped_share),
         median_norms=tuple(run.median_norms),
@@ -158,9 +161,11 @@ class _EncodedUnit:
         return len(self.rows), max(map(len, self.rows))
 
 
-def _encode_units(loaded: LoadedModel, units: Sequence[UnitViews], max_length: int) -> list[_EncodedUnit]:
+def _encode_units(loaded: LoadedModel, units: Sequence[UnitViews], max_length: int) -> tuple[list[_EncodedUnit], int]:
+    """The units' token ids, and how many distinct texts were cut."""
     texts = list(dict.fromkeys(text for unit in units for text in unit.views))
-    ids = dict(zip(texts, encode(loaded.tokenizer, texts, max_length), strict=True))
+    whole = encode(loaded.tokenizer, texts)
+    ids = {text: row[:max_length] for text, row in zip(texts, whole, strict=True)}
     encoded = [_EncodedUnit(tuple(ids[text] for text in unit.views)) for unit in units]
     for unit, found in zip(units, encoded, strict=True):
         if not found.rows or min(map(len, found.rows)) < 2:
@@ -169,7 +174,7 @@ def _encode_units(loaded: LoadedModel, units: Sequence[UnitViews], max_length: i
                 where=f"unit {unit.id!r}, max_length={max_length}",
                 fix="leave empty records out of the corpus; max_length must be at least 2",
             )
-    return encoded
+    return encoded, sum(len(row) > max_length for row in whole)
 
 
 def micro_batches(shapes: Sequence[tuple[int, int]], max_tokens: int) -> Iterator[list[int]]:

@@ -152,3 +152,13 @@ def test_only_repeatable_noise_is_not_for_release():
     secret = but(repeatable=False, noise_generator="operating system")
     assert secret.caveat() == ""
     assert "not for release" not in secret.prose()
+
+
+def test_units_that_repeat_a_text_limit_the_claim():
+    repeated = but(repeated_units=12)
+    assert "12 of 4000 units have the text of another unit" in repeated.caveat()
+    assert "not for release" in repeated.caveat()
+    assert repeated.caveat()[1:] in repeated.prose()
+    assert "another unit" not in GOOD.caveat()
+    with pytest.raises(PrivacyError, match="repeated_units cannot be -1"):
+        but(repeated_units=-1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fairtest.errors import StoreError
 from fairtest.gates.result import Estimate, GateResult, Guard, Verdict
 from fairtest.reports import build_document, dump, finite, write_text
+from fairtest.reports.__main__ import main
 from fairtest.reports.markdown import escape, render
 from fairtest.reports.terminal import estimate_text, summary_rows, totals
 from fairtest.settings import Settings
@@ -136,3 +137,21 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path):
 )
 def test_an_estimate_has_the_decimals_its_width_warrants(estimate, text):
     assert estimate.text(sign=True) == text
+
+
+def test_a_report_says_in_words_what_is_decided_and_what_is_not():
+    short = render(document()).split("## In short")[1].split("## Gates")[0]
+    order = [short.index(words) for words in ("Does not hold", "Holds", "Not decided by this data")]
+    assert order == sorted(order)
+    assert "dp against baseline" in short[: order[1]]
+
+
+def test_a_stored_report_is_rendered_again(tmp_path, capsys):
+    (tmp_path / "report.json").write_text(dump(document()))
+    assert main([str(tmp_path / "report.json"), "--title", "Mine", "--out", str(tmp_path / "mine.md")]) == 0
+    assert (tmp_path / "mine.md").read_text() == render(document(), title="Mine").replace(
+        document()["made_at"], json.loads((tmp_path / "report.json").read_text())["made_at"]
+    )
+    (tmp_path / "other.json").write_text("[]")
+    assert main([str(tmp_path / "other.json")]) == 2
+    assert "this is no report of fairtest" in capsys.readouterr().err

@@ -310,3 +310,12 @@ def test_an_interrupted_run_leaves_the_model_usable():
         train(model, NoiseSpec(1.0, 1.0), on_step=interrupt)
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert not model.training
+
+
+def test_texts_longer_than_max_length_are_counted():
+    training = Training(steps=1, batch_size=6, max_length=4)
+    _, log = train(gpt2(**STILL), None, training=training)
+    tokenizer = loaded(gpt2(**STILL)).tokenizer
+    texts = {view for unit in corpus() for view in unit.views}
+    assert log.cut_texts == sum(len(row) > 4 for row in encode(tokenizer, sorted(texts))) > 0
+    assert train(gpt2(**STILL), None)[1].cut_texts == 0

@@ -1,0 +1,47 @@
+"""Renders a report.json as Markdown again: `python -m fairtest.reports REPORT.json --title TEXT --out FILE.md`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fairtest.errors import FairtestError, StoreError
+from fairtest.reports.document import write_text
+from fairtest.reports.markdown import render
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes Markdown to a file or to standard output; 2 on a user's error."""
+    parser = argparse.ArgumentParser(prog="python -m fairtest.reports", description=__doc__)
+    parser.add_argument("report", type=Path, help="a report.json")
+    parser.add_argument("--title", default="fairtest report", help="heading of the page")
+    parser.add_argument("--command", default="", help="the command that made the report, shown under the heading")
+    parser.add_argument("--out", type=Path, help="the Markdown file to write")
+    options = parser.parse_args(arguments)
+    try:
+        text = render(_read(options.report), title=options.title, command=options.command)
+        if options.out is None:
+            sys.stdout.write(text)
+        else:
+            write_text(options.out, text)
+    except FairtestError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"a report cannot be read: {error}", where=str(path), fix="give a report.json") from error
+    if not isinstance(document, dict) or "gates" not in document:
+        raise StoreError("this is no report of fairtest", where=str(path), fix="give a report.json")
+    return document
+
+
+if __name__ == "__main__":
+    sys.exit(main())
