@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from fairtest.experiments.experiment import Experiment
     from fairtest.gates.assertions import assert_no_amplification, assert_privacy, assert_utility
     from fairtest.gates.fairness import Fairness
-    from fairtest.gates.result import Estimate, GateFailure, GateResult, UndecidedWarning, Verdict
+    from fairtest.gates.result import (
+        Estimate,
+        GateFailure,
+        GateNotPassed,
+        GateResult,
+        GateUndecided,
+        UndecidedWarning,
+        Verdict,
+    )
     from fairtest.privacy.statement import PrivacyStatement
     from fairtest.settings import Settings
     from fairtest.specs import CDA, DP, Arm, Training
@@ -34,7 +42,9 @@ _HOMES = {
     "FairtestError": "fairtest.errors",
     "Fairness": "fairtest.gates.fairness",
     "GateFailure": "fairtest.gates.result",
+    "GateNotPassed": "fairtest.gates.result",
     "GateResult": "fairtest.gates.result",
+    "GateUndecided": "fairtest.gates.result",
     "HeldOut": "fairtest.experiments.arms",
     "PrivacyStatement": "fairtest.privacy.statement",
     "Settings": "fairtest.settings",
@@ -58,7 +68,9 @@ __all__ = [
     "Fairness",
     "FairtestError",
     "GateFailure",
+    "GateNotPassed",
     "GateResult",
+    "GateUndecided",
     "HeldOut",
     "PrivacyStatement",
     "Settings",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from fairtest.experiments.arms import Measured, TunedArm
 from fairtest.gates.judge import judge_amplification, judge_privacy_claim, judge_utility
-from fairtest.gates.result import GateFailure, GateResult, UndecidedWarning, Verdict
+from fairtest.gates.result import GateFailure, GateResult, GateUndecided, UndecidedWarning, Verdict
 from fairtest.settings import Settings
 
 Record = Callable[[GateResult], None]
@@ -34,7 +34,8 @@ def assert_no_amplification(
         record: is given the result before anything is raised.
 
     Raises:
-        GateFailure: the verdict is FAIL, a guard is not met, or it is UNDECIDED and the policy is "fail".
+        GateFailure: the verdict is FAIL.
+        GateUndecided: a guard is not met, or the verdict is UNDECIDED and the policy is "fail".
         FairtestError: the question has no answer as asked.
     """
     __tracebackhide__ = True
@@ -54,7 +55,7 @@ def assert_utility(
     """Fails when the candidate's held-out perplexity is more than `max_perplexity_ratio` times the reference's.
 
     Raises:
-        GateFailure, FairtestError: as `assert_no_amplification`.
+        GateFailure, GateUndecided, FairtestError: as `assert_no_amplification`.
     """
     __tracebackhide__ = True
     settings = settings or _settings_of(candidate)
@@ -78,7 +79,7 @@ def assert_privacy(
         unit: the privacy unit the claim has to be about ("record", or the name of the unit column); None: any.
 
     Raises:
-        GateFailure, FairtestError: as `assert_no_amplification`.
+        GateFailure, GateUndecided, FairtestError: as `assert_no_amplification`.
     """
     __tracebackhide__ = True
     settings = settings or _settings_of(arm)
@@ -87,14 +88,16 @@ def assert_privacy(
 
 
 def settle(result: GateResult, settings: Settings, record: Record | None = None) -> GateResult:
-    """Turns a verdict into what a test does: returns, warns, or raises `GateFailure`."""
+    """Turns a verdict into what a test does: returns, warns, skips, or raises `GateFailure` or `GateUndecided`."""
     __tracebackhide__ = True
     if record is not None:
         record(result)
     if result.verdict is Verdict.PASS and not result.blocked:
         return result
-    if result.verdict is Verdict.FAIL or result.blocked or undecided_policy(settings) == "fail":
+    if result.verdict is Verdict.FAIL:
         raise GateFailure(result)
+    if result.blocked or undecided_policy(settings) == "fail":
+        raise GateUndecided(result)
     if undecided_policy(settings) == "skip":
         import pytest
 

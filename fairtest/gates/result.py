@@ -114,12 +114,20 @@ class GateResult:
         return explain(self)
 
 
-class GateFailure(AssertionError):  # noqa: N818 - it is a finding, not an error
-    """A gate that does not hold; `result` has everything that was measured."""
+class GateNotPassed(AssertionError):  # noqa: N818 - it is a finding, not an error
+    """A gate that did not pass; `result` has everything that was measured."""
 
     def __init__(self, result: GateResult) -> None:
         self.result = result
         super().__init__(result.message())
+
+
+class GateFailure(GateNotPassed):
+    """The verdict is FAIL: the claim does not hold."""
+
+
+class GateUndecided(GateNotPassed):
+    """The verdict is UNDECIDED, or a guard is not met: the claim may or may not hold."""
 
 
 class UndecidedWarning(UserWarning):

@@ -9,7 +9,14 @@ from arms_of_numbers import NumbersArm, pretrained, ratios, tuned
 from fairtest.errors import ComparisonError, MetricError
 from fairtest.gates.assertions import assert_no_amplification, assert_utility
 from fairtest.gates.judge import decide, judge_amplification, judge_utility
-from fairtest.gates.result import Estimate, GateFailure, GateSetupError, UndecidedWarning, Verdict
+from fairtest.gates.result import (
+    Estimate,
+    GateFailure,
+    GateSetupError,
+    GateUndecided,
+    UndecidedWarning,
+    Verdict,
+)
 from fairtest.settings import Settings
 
 METRIC = "templates.log_ratio[gender]"
@@ -61,7 +68,7 @@ def test_an_arm_that_was_not_trained_is_never_a_pass():
     assert result.verdict is Verdict.UNDECIDED
     assert result.blocked
     assert "dp was trained" in result.reason
-    with pytest.raises(GateFailure, match="GUARD"):
+    with pytest.raises(GateUndecided, match="GUARD"):
         assert_no_amplification(
             untrained, tuned("baseline", 0.72), metric=METRIC, max_increase=0.2, settings=Settings(undecided="warn")
         )
@@ -169,8 +176,8 @@ def test_a_failure_reads_as_an_expert_would_write_it():
 
 
 @pytest.mark.parametrize(("policy", "environment", "outcome"), [
-    ("auto", "true", GateFailure), ("auto", "", UndecidedWarning), ("auto", "false", UndecidedWarning),
-    ("fail", "", GateFailure), ("warn", "true", UndecidedWarning), ("skip", "", pytest.skip.Exception),
+    ("auto", "true", GateUndecided), ("auto", "", UndecidedWarning), ("auto", "false", UndecidedWarning),
+    ("fail", "", GateUndecided), ("warn", "true", UndecidedWarning), ("skip", "", pytest.skip.Exception),
 ])  # fmt: skip
 def test_what_an_undecided_verdict_does_is_a_policy(policy, environment, outcome, monkeypatch):
     monkeypatch.setenv("CI", environment)
