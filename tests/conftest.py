@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Nothing is timed in a test; under CI the same examples are tried every time.
+settings.register_profile("fairtest", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("fairtest")
 
 pytest_plugins = ["pytester"]
 
