@@ -186,7 +186,7 @@ class Experiment:
         if spec.dp is not None and plan is not None:
             noise = NoiseSpec(noise_multiplier=plan.noise_multiplier, max_grad_norm=spec.dp.max_grad_norm)
         steps = spec.training.steps_for(len(augmented.units))
-        label = f"train {spec.name} seed {seed}"
+        label = f"train {spec.name} seed {seed} ({seed + 1} of {self.settings.seeds})"
         began = time.monotonic()
         with self.progress.work(label, steps) as advance:
 
