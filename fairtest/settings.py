@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -82,13 +83,15 @@ class Settings:
     origin: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            if item.name != "origin":
+                _check_type(item.name, getattr(self, item.name), self.origin.get(item.name, "Settings()"))
         _check_range(self, "held_out", 0.0, 1.0)
         _check_range(self, "confidence", 0.5, 1.0)
-        for name in ("min_improvement",):
-            if getattr(self, name) < 0:
-                raise _bad(self, name, "a number >= 0")
-        if self.max_collapse <= 1:
-            raise _bad(self, "max_collapse", "a number above 1")
+        if not 0 < self.min_improvement < math.inf:
+            raise _bad(self, "min_improvement", "a number above 0 (a guard that cannot fire guards nothing)")
+        if not 1 < self.max_collapse < math.inf:
+            raise _bad(self, "max_collapse", "a finite number above 1")
         if self.seeds < 1:
             raise _bad(self, "seeds", "a whole number of at least 1 (at least 5 for a claim about training)")
         if self.threads < 0:
@@ -133,6 +136,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "tuple[str, ...]": (tuple, list),
 }
+_KINDS = {item.name: str(item.type) for item in dataclasses.fields(Settings)}
 _PATHS = ("corpus", "data_dir", "cache_dir", "report_dir", "model")
 
 
@@ -149,7 +153,6 @@ def layered(*layers: tuple[str, Mapping[str, Any], Path | None]) -> Settings:
     """
     values: dict[str, Any] = {}
     origin: dict[str, str] = dict.fromkeys(setting_names(), "default")
-    kinds = {item.name: str(item.type) for item in dataclasses.fields(Settings)}
     for source, layer, base in layers:
         for name, value in layer.items():
             if name not in setting_names():
@@ -158,16 +161,36 @@ def layered(*layers: tuple[str, Mapping[str, Any], Path | None]) -> Settings:
                 raise SettingsError(
                     f"unknown setting {name!r}", where=source, fix=f"{hint}settings: {', '.join(setting_names())}"
                 )
-            allowed = _TYPES[kinds[name]]
-            if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-                raise SettingsError(
-                    f"setting {name!r} must be of type {kinds[name]}, got {value!r}",
-                    where=source,
-                    fix="correct the value (numbers are written without quotes)",
-                )
+            _check_type(name, value, source)
             values[name] = _absolute(name, tuple(value) if isinstance(value, list) else value, base)
             origin[name] = source
+    _refuse_without_effect(values)
     return Settings(**values, origin=origin)
+
+
+def _refuse_without_effect(values: Mapping[str, Any]) -> None:
+    """A setting that would be ignored is an error, not a surprise."""
+    lora = values.get("trainable", Settings.trainable) == "lora"
+    for name, useless, instead in (
+        ("lora_rank", not lora, 'set trainable = "lora", or leave it out'),
+        ("lora_layers", not lora, 'set trainable = "lora", or leave it out'),
+        ("epochs", values.get("steps") is not None, "give steps or epochs, not both"),
+    ):
+        if name in values and useless:
+            raise SettingsError(f"setting {name!r} has no effect here", where="settings", fix=instead)
+
+
+def _check_type(name: str, value: Any, where: str) -> None:
+    kind = _KINDS[name]
+    allowed = _TYPES[kind]
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise SettingsError(
+            f"setting {name!r} must be of type {kind}, got {value!r}",
+            where=where,
+            fix="correct the value (numbers are written without quotes)",
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"setting {name!r} must be finite, got {value!r}", where=where, fix="correct the value")
 
 
 def _absolute(name: str, value: Any, base: Path | None) -> Any:
@@ -260,7 +283,8 @@ def _fairtest_table(path: Path) -> dict[str, Any] | None:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"pyproject.toml is not valid TOML: {error}", where=str(path), fix="correct it") from error
-    table = document.get("tool", {}).get("fairtest")
+    tools = document.get("tool", {})
+    table = tools.get("fairtest") if isinstance(tools, dict) else tools
     if table is not None and not isinstance(table, dict):
         raise SettingsError("tool.fairtest is not a table", where=str(path), fix="write [tool.fairtest]")
     return table

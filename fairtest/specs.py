@@ -186,7 +186,7 @@ class Training:
             "Training(lr_schedule=)",
             "linear is usual",
         )
-        kind, _, count = self.trainable.partition(":")
+        kind, _, count = str(self.trainable).partition(":")
         _require(
             self.trainable in ("all", "lora") or (kind == "last" and count.isdigit() and int(count) >= 1),
             f"trainable must be 'all', 'lora' or 'last:K', got {self.trainable!r}",
@@ -221,7 +221,12 @@ class Arm:
     cda: CDA | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.name.strip()), "an arm needs a name", "Arm(name=)", "for example name='dp_eps8'")
+        _require(
+            isinstance(self.name, str) and bool(self.name.strip()),
+            f"an arm needs a name, got {self.name!r}",
+            "Arm(name=)",
+            "for example name='dp_eps8'",
+        )
         if self.training is None:
             _require(
                 self.dp is None and self.cda is None,

@@ -56,9 +56,25 @@ def test_a_value_that_cannot_be_is_refused_by_name(name, value):
 
 
 @pytest.mark.parametrize("epsilon", [0, -1.0, float("inf"), float("nan")])
-def test_an_epsilon_of_zero_or_less_is_refused(epsilon):
-    with pytest.raises(SpecError, match=r"epsilon must be a number above 0"):
+def test_an_epsilon_that_is_no_positive_number_is_refused(epsilon):
+    with pytest.raises((SpecError, SettingsError), match=r"epsilon'? must be (a number above 0|finite)"):
         _ = layered(("p", {"epsilon": epsilon}, None)).dp
+
+
+@pytest.mark.parametrize(
+    "values", [{"min_improvement": 0}, {"max_collapse": float("inf")}, {"seeds": "3"}, {"confidence": "x"}]
+)
+def test_a_guard_cannot_be_switched_off_and_types_are_checked_everywhere(values):
+    with pytest.raises(SettingsError, match=next(iter(values))):
+        Settings(**values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"lora_rank": 4}, {"trainable": "last:2", "lora_layers": 1}, {"steps": 5, "epochs": 2.0}]
+)
+def test_a_setting_that_would_be_ignored_is_an_error(values):
+    with pytest.raises(SettingsError, match="has no effect here"):
+        layered(("p", values, None))
 
 
 def test_settings_describe_the_five_arms_that_differ_in_dp_and_cda_alone():

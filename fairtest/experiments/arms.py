@@ -113,9 +113,13 @@ class TunedArm:
         return self.experiment.statement(self.spec, self.seeds)
 
     def load(self, seed: int = 0) -> tuple[Any, Any]:
-        """(model, tokenizer) of one seed, ready for `transformers`; trains it if it is not there."""
-        loaded = self.experiment.loaded(self.spec, seed)
+        """(model, tokenizer) of one seed, ready for `transformers` and yours alone; trains it if it is not there."""
+        loaded = self.experiment.fresh(self.spec, seed)
         return loaded.model, loaded.tokenizer
+
+
+class UnknownArmError(SpecError, AttributeError):
+    """No arm of that name; an attribute error as well, so that `hasattr` works."""
 
 
 class Arms:
@@ -134,7 +138,7 @@ class Arms:
         if name not in self._specs:
             close = difflib.get_close_matches(name, self._specs, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise SpecError(
+            raise UnknownArmError(
                 f"there is no arm {name!r}",
                 where="arms",
                 fix=f"{hint}named arms: {', '.join(self._specs)}; any other arm: finetune(name=..., dp=..., cda=...)",

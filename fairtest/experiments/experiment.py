@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.readers import read_corpus
 from fairtest.corpora.units import Corpus
-from fairtest.errors import PrivacyError, SettingsError, SpecError
+from fairtest.errors import CorpusError, PrivacyError, SettingsError, SpecError
 from fairtest.experiments.arms import HeldOut, TunedArm
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.privacy.statement import PrivacyStatement, statement_of
@@ -75,12 +75,24 @@ class Experiment:
         self.store = store
         self.progress = progress
         self.ledger: dict[str, dict[str, Any]] = {}
+        self._specs: dict[str, Arm] = {}
         self._probe_sets: dict[str, ProbeSet] = {}
         self._resident: _Resident | None = None
         self._trunk_cache: TrunkCache | None = None
 
     def arm(self, spec: Arm) -> TunedArm:
-        """A handle on an arm; trains nothing."""
+        """A handle on an arm; trains nothing.
+
+        Raises:
+            SpecError: another arm of this experiment has the same name.
+        """
+        known = self._specs.setdefault(spec.name, spec)
+        if known.as_dict() != spec.as_dict():
+            raise SpecError(
+                f"two different arms are called {spec.name!r}",
+                where=f"arm {spec.name!r}",
+                fix="give each its own name: reports and gates tell arms apart by name",
+            )
         return TunedArm(self, spec)
 
     @cached_property
@@ -98,6 +110,13 @@ class Experiment:
                 fix='add corpus = "records.jsonl" to [tool.fairtest] in pyproject.toml',
             )
         corpus = read_corpus(settings.corpus, text_field=settings.text_field, unit_field=settings.unit_field)
+        field = settings.group_field
+        if field is not None and not any(field in record.fields for unit in corpus.units for record in unit.records):
+            raise CorpusError(
+                f"no record has a column {field!r}, which group_field names",
+                where=corpus.name,
+                fix="correct the setting group_field, or leave it out",
+            )
         return corpus.split(settings.held_out)
 
     @property
@@ -249,6 +268,16 @@ class Experiment:
 
             load_trained_state(loaded.model, load_state(state_file))
         self._resident = _Resident(digest, shape, loaded)
+        return loaded
+
+    def fresh(self, spec: Arm, seed: int) -> LoadedModel:
+        """A model of one run that nothing else holds: whatever is done to it changes no score."""
+        loaded = self._load_base(spec, seed)
+        if spec.training is not None:
+            from fairtest.training.models import load_state, load_trained_state
+
+            load_trained_state(loaded.model, load_state(self._run(spec, seed).file("trained.safetensors")))
+        loaded.trunk = None
         return loaded
 
     # -- privacy --------------------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ def _read(path: Path) -> dict[str, object]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"a report cannot be read: {error}", where=str(path), fix="give a report.json") from error
-    if not isinstance(document, dict) or "gates" not in document:
+    needed = {"gates", "summary", "measurements", "arms", "settings", "environment"}
+    if not isinstance(document, dict) or not needed <= set(document):
         raise StoreError("this is no report of fairtest", where=str(path), fix="give a report.json")
     return document
 

@@ -42,14 +42,21 @@ class Entry:
     path: Path
     key: Mapping[str, Any]
     result: Mapping[str, Any]
+    files: Mapping[str, Mapping[str, Any]]
 
     def file(self, name: str) -> Path:
-        """Path of one of the entry's files.
+        """Path of one of the entry's files, its content checked against the digest taken when it was made.
 
         Raises:
-            StoreError: the entry has no such file.
+            StoreError: the entry has no such file, or the file was changed.
         """
         path = self.path / name
+        if name in self.files and path.is_file() and _sha256(path) != self.files[name]["sha256"]:
+            raise StoreError(
+                f"store entry {self.kind}/{self.digest[:12]} is damaged: {name} is not what was written",
+                where=str(self.path),
+                fix="remove this directory: the entry will be made again",
+            )
         if not path.is_file():
             raise StoreError(
                 f"store entry {self.kind}/{self.digest[:12]} has no file {name!r}",
@@ -69,11 +76,11 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         try:
+            made_here = not self.root.exists()
             for name in ("entries", "locks", "work"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            ignore = self.root / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
+            if made_here:  # never in a directory that was there before: it may be a project
+                (self.root / ".gitignore").write_text("*\n", encoding="utf-8")
             probe = self.root / "work" / uuid.uuid4().hex
             probe.write_bytes(b"")
             probe.unlink()
@@ -199,7 +206,7 @@ class Store:
                 where=str(path),
                 fix="remove this directory: the entry will be made again",
             )
-        return Entry(kind, digest, path, document["key"], document["result"])
+        return Entry(kind, digest, path, document["key"], document["result"], document["files"])
 
 
 def load_json(path: Path) -> dict[str, Any]:

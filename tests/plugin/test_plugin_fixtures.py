@@ -20,7 +20,7 @@ batch_size = 32
 learning_rate = 2e-3
 max_length = 48
 threads = 1
-min_improvement = 0.0
+min_improvement = 0.0001
 """
 HELPERS = """
 import sys

@@ -132,3 +132,19 @@ def test_a_root_that_is_a_file_says_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be written[\s\S]*--fairtest-cache-dir"):
         Store(tmp_path / "file" / "store")
+
+
+def test_a_file_that_was_changed_without_changing_its_size_is_not_believed(tmp_path):
+    store = Store(tmp_path)
+    store.obtain_json("scores", {"a": 1}, lambda: {"x": 1})
+    path = store.find("scores", {"a": 1}).path / "value.json"
+    path.write_text(path.read_text().replace("1", "2"))
+    with pytest.raises(StoreError, match=r"value.json is not what was written"):
+        store.obtain_json("scores", {"a": 1}, lambda: {"x": 1})
+
+
+def test_a_store_inside_an_existing_directory_ignores_nothing_there(tmp_path):
+    Store(tmp_path)
+    assert not (tmp_path / ".gitignore").exists()
+    Store(tmp_path / "fresh")
+    assert (tmp_path / "fresh" / ".gitignore").read_text() == "*\n"
