@@ -169,6 +169,12 @@ def custom_arm(
     import dataclasses
 
     settings = experiment.settings
+    if not isinstance(name, str):
+        raise SpecError(
+            f"an arm needs a name, got {name!r}",
+            where="finetune(name=)",
+            fix='finetune("dp_eps8", dp=8.0), for example',
+        )
     if name in settings.arms():
         raise SpecError(
             f"{name!r} is the name of a standard arm", where="finetune(name=)", fix=f"use arms.{name}, or another name"
@@ -191,6 +197,8 @@ def custom_arm(
             where="finetune(...)",
             fix=f"training settings: {', '.join(sorted(known))}",
         )
+    if "epochs" in training:
+        training.setdefault("steps", None)
     return experiment.arm(
         Arm(name=name, training=dataclasses.replace(settings.training, **training), dp=dp, cda=cda or None)
     )

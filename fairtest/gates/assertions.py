@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
 
 from fairtest.experiments.arms import Measured, TunedArm
-from fairtest.gates.judge import judge_amplification, judge_privacy_claim, judge_utility
+from fairtest.gates.judge import judge_amplification, judge_privacy_claim, judge_utility, require_arms
 from fairtest.gates.result import GateFailure, GateResult, GateUndecided, UndecidedWarning, Verdict
 from fairtest.settings import Settings
 
 Record = Callable[[GateResult], None]
+
+# What build servers set: GitHub, GitLab, Travis, Circle and many others; Jenkins; Azure; TeamCity; AWS CodeBuild.
+_CI_VARIABLES = ("CI", "BUILD_NUMBER", "JENKINS_URL", "TF_BUILD", "TEAMCITY_VERSION", "CODEBUILD_BUILD_ID")
 
 
 def assert_no_amplification(
@@ -69,6 +73,7 @@ def assert_privacy(
     max_epsilon: float,
     max_delta: float | None = None,
     unit: str | None = None,
+    allow_repeated: bool = False,
     settings: Settings | None = None,
     record: Record | None = None,
 ) -> GateResult:
@@ -76,6 +81,9 @@ def assert_privacy(
     `max_delta`.
 
     Args:
+        allow_repeated: accept a corpus in which many records repeat (or mirror) the text of others, although each
+            record is
+            counted as a unit of its own: only where you know that no person is behind two of them.
         unit: the privacy unit the claim has to be about ("record", or the name of the unit column); None: any.
 
     Raises:
@@ -83,7 +91,14 @@ def assert_privacy(
     """
     __tracebackhide__ = True
     settings = settings or _settings_of(arm)
-    result = judge_privacy_claim(arm, max_epsilon=max_epsilon, max_delta=max_delta, unit=unit, settings=settings)
+    result = judge_privacy_claim(
+        arm,
+        max_epsilon=max_epsilon,
+        max_delta=max_delta,
+        unit=unit,
+        allow_repeated=allow_repeated,
+        settings=settings,
+    )
     return settle(result, settings, record)
 
 
@@ -102,7 +117,7 @@ def settle(result: GateResult, settings: Settings, record: Record | None = None)
         import pytest
 
         pytest.skip(result.message())
-    warnings.warn(result.message(), UndecidedWarning, stacklevel=3)
+    warnings.warn(result.message(), UndecidedWarning, stacklevel=_stacklevel())
     return result
 
 
@@ -110,8 +125,19 @@ def undecided_policy(settings: Settings) -> str:
     """What an UNDECIDED verdict does here and now: "fail", "warn" or "skip" a test."""
     if settings.undecided != "auto":
         return settings.undecided
-    return "fail" if os.environ.get("CI", "").lower() not in ("", "0", "false") else "warn"
+    under_ci = any(os.environ.get(name, "").lower() not in ("", "0", "false") for name in _CI_VARIABLES)
+    return "fail" if under_ci else "warn"
+
+
+def _stacklevel() -> int:
+    """How many frames up the first caller outside this library is, for `warnings.warn` in `settle`."""
+    frame = sys._getframe(2)  # noqa: SLF001 - the library's own stack, as `warnings` reads it
+    level = 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fairtest":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _settings_of(arm: Measured) -> Settings:
+    require_arms(arm)
     return arm.experiment.settings if isinstance(arm, TunedArm) else Settings()

@@ -7,6 +7,7 @@ from typing import Any
 
 from fairtest.experiments.arms import Measured, TunedArm
 from fairtest.gates.assertions import assert_no_amplification, assert_privacy, assert_utility
+from fairtest.gates.judge import require_arms
 from fairtest.gates.measure import measure
 from fairtest.gates.result import Estimate, GateResult
 from fairtest.settings import Settings
@@ -66,7 +67,13 @@ class Fairness:
         )
 
     def assert_privacy(
-        self, arm: Measured, *, max_epsilon: float, max_delta: float | None = None, unit: str | None = None
+        self,
+        arm: Measured,
+        *,
+        max_epsilon: float,
+        max_delta: float | None = None,
+        unit: str | None = None,
+        allow_repeated: bool = False,
     ) -> GateResult:
         """See `fairtest.assert_privacy`."""
         __tracebackhide__ = True
@@ -76,6 +83,7 @@ class Fairness:
             max_epsilon=max_epsilon,
             max_delta=max_delta,
             unit=unit,
+            allow_repeated=allow_repeated,
             settings=self.settings,
             record=self._record,
         )
@@ -113,6 +121,7 @@ class Fairness:
         }
 
     def _use(self, *arms: Measured) -> None:
+        require_arms(*arms)
         self._arms.update({arm.name: arm for arm in arms})
 
     def _record(self, result: GateResult) -> None:

@@ -45,10 +45,10 @@ def collapse_guard(candidate: Measured, reference: Measured, *, max_collapse: fl
         confidence=confidence,
     )
     detail = (
-        f"held-out perplexity {interval.estimate:.2f} times that of {reference.name}, "
+        f"held-out perplexity {interval.estimate:.2f} times that of {reference.name} (at most {interval.high:.2f}), "
         f"more than {max_collapse:g} times counts as collapsed"
     )
-    return Guard(f"{candidate.name} still models language", bool(interval.estimate <= max_collapse), detail)
+    return Guard(f"{candidate.name} still models language", bool(interval.high <= max_collapse), detail)
 
 
 def different_weights_guard(candidate: Measured, reference: Measured) -> Guard:

@@ -24,6 +24,7 @@ from fairtest.statistics.planning import items_factor_to_decide, seeds_to_decide
 
 MIN_CLUSTERS = 5
 WORST_ITEMS = 3
+ROUNDING = 1e-4  # an interval narrower than this (points or nats) shows rounding, not evidence
 
 
 def decide(interval: Estimate, allowed: float) -> tuple[Verdict, str]:
@@ -48,6 +49,11 @@ def judge_amplification(
         GateSetupError, MetricError, ComparisonError: the question has no answer as asked.
     """
     _finite("max_increase", max_increase)
+    require_arms(candidate, reference)
+    if isinstance(metric, str) and metric.partition("[")[0] == "perplexity":
+        raise GateSetupError(
+            "perplexity is utility, not bias", where="metric=", fix="use assert_utility(max_perplexity_ratio=)"
+        )
     ref = parse_metric(metric)
     confidence = settings.confidence
     ours, ids, clusters = item_matrix(candidate, ref)
@@ -67,7 +73,7 @@ def judge_amplification(
     if interval.clusters < MIN_CLUSTERS:
         verdict, reason = Verdict.UNDECIDED, f"{interval.clusters} clusters are too few (at least {MIN_CLUSTERS})"
         advice = "use a probe set with more independent terms or templates for this axis"
-    elif interval.degenerate:
+    elif interval.high - interval.low < ROUNDING:
         verdict = Verdict.UNDECIDED
         reason = "the change is the same for every seed and cluster, so nothing says how sure it is"
         advice = "use a metric that moves (a mean log ratio where a preference is saturated)"
@@ -124,6 +130,7 @@ def judge_utility(
         GateSetupError, ComparisonError: the question has no answer as asked.
     """
     _finite("max_perplexity_ratio", max_perplexity_ratio)
+    require_arms(candidate, reference)
     if max_perplexity_ratio <= 0:
         raise GateSetupError(
             f"max_perplexity_ratio must be above 0, got {max_perplexity_ratio!r}",
@@ -172,10 +179,19 @@ def judge_utility(
 
 
 def judge_privacy_claim(
-    arm: Measured, *, max_epsilon: float, max_delta: float | None, unit: str | None, settings: Settings
+    arm: Measured,
+    *,
+    max_epsilon: float,
+    max_delta: float | None,
+    unit: str | None,
+    allow_repeated: bool,
+    settings: Settings,
 ) -> GateResult:
     """Does the arm's privacy statement hold, and stay within the budget?"""
     _finite("max_epsilon", max_epsilon)
+    if max_delta is not None:
+        _finite("max_delta", max_delta)
+    require_arms(arm)
     statement = arm.statement()
     problems = judge_privacy(statement, max_epsilon=max_epsilon, max_delta=max_delta, unit=unit)
     epsilon = statement.epsilon if statement is not None else math.inf
@@ -209,6 +225,19 @@ def _away(values: Values, target: float | None) -> Values:
         return values
     side = 1.0 if values.mean() >= target else -1.0
     return side * (values - target)
+
+
+def require_arms(*arms: Measured) -> None:
+    """Both sides are arms.
+
+    Raises:
+        GateSetupError: one is something else, a name for example.
+    """
+    for arm in arms:
+        if not hasattr(arm, "held_out") or not hasattr(arm, "scores"):
+            raise GateSetupError(
+                f"{arm!r} is no arm", where="candidate, reference", fix='give arms.dp or arms["dp"], not its name'
+            )
 
 
 def _trained_guards(arms: tuple[Measured, ...], settings: Settings) -> list[Guard]:

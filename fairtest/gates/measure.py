@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -14,26 +15,29 @@ from fairtest.metrics import MetricRef, item_values, parse_metric
 from fairtest.statistics.intervals import Interval, mean_interval, weighted_mean_interval
 
 Values = npt.NDArray[np.float64]
+_PERPLEXITY = re.compile(r"perplexity(\[(?P<group>[^\[\]]+)\])?")
 
 
 def measure(arm: Measured, metric: str, *, confidence: float) -> tuple[Estimate, int, int, int]:
     """(estimate, seeds, items, clusters) of one arm on one metric."""
-    if metric == "perplexity" or metric.startswith("perplexity["):
-        return _perplexity(arm, metric, confidence)
+    perplexity = _PERPLEXITY.fullmatch(metric) if isinstance(metric, str) else None
+    if perplexity is not None:
+        return _perplexity(arm, perplexity["group"], confidence)
     ref = parse_metric(metric)
     values, _, clusters = item_matrix(arm, ref)
     interval = mean_interval(values, clusters, confidence=confidence)
     return estimate_of(interval), interval.seeds, interval.items, interval.clusters
 
 
-def _perplexity(arm: Measured, metric: str, confidence: float) -> tuple[Estimate, int, int, int]:
+def _perplexity(arm: Measured, group: str | None, confidence: float) -> tuple[Estimate, int, int, int]:
     """Held-out perplexity, exp(sum NLL / sum tokens), of all texts or of one group of them."""
     held = arm.held_out()
-    group = metric[len("perplexity[") : -1] if metric.endswith("]") else None
     kept = [index for index, name in enumerate(held.groups) if group is None or name == group]
     if not kept:
         names = ", ".join(sorted(set(held.groups) - {""})) or "none (set 'group_field')"
-        raise MetricError(f"no held-out text has group {group!r}", where=metric, fix=f"groups there are: {names}")
+        raise MetricError(
+            f"no held-out text has group {group!r}", where=f"perplexity[{group}]", fix=f"groups there are: {names}"
+        )
     tokens = np.asarray(held.tokens, dtype=float)[kept]
     losses = np.asarray(held.nll)[:, kept] / tokens
     interval = weighted_mean_interval(losses, tokens, [held.units[index] for index in kept], confidence=confidence)

@@ -28,6 +28,11 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def signed_number(value: float) -> str:
+    """The same with its sign."""
+    return f"+{number(value)}" if value >= 0 else number(value)
+
+
 def claim(result: GateResult) -> str:
     """One sentence: what the verdict says."""
     return _CLAIMS[result.gate][result.verdict].format(
@@ -57,7 +62,7 @@ def explain(result: GateResult) -> str:
         rests_on = basis(result)
         shown = result.change.text(sign=signed) if result.items else number(result.change.value)
         add("measured", f"{shown} {result.unit}" + (f" ({rests_on})" if rests_on else ""))
-    add("allowed", f"at most {'+' if signed else ''}{number(result.allowed)} {result.unit}")
+    add("allowed", f"at most {signed_number(result.allowed) if signed else number(result.allowed)} {result.unit}")
     if result.levels:
         target = "" if result.target is None else f"; target {result.target:g}"
         add("levels", ", ".join(f"{name} {value.text()}" for name, value in result.levels.items()) + target)

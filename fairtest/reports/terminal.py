@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fairtest.gates.messages import number
+from fairtest.gates.messages import number, signed_number
 from fairtest.gates.result import Estimate
 
 _HEADER = ("verdict", "measured", "allowed", "gate")
@@ -36,7 +36,7 @@ def summary_rows(gates: Iterable[Mapping[str, Any]], width: int) -> list[tuple[s
     rows = []
     for gate in gates:
         signed = gate["gate"] == "no_amplification"
-        allowed = ("+" if signed and gate["allowed"] >= 0 else "") + number(float(gate["allowed"]))
+        allowed = (signed_number if signed else number)(float(gate["allowed"]))
         rows.append((str(gate["verdict"]), estimate_text(gate["change"], sign=signed), allowed, *gate_name(gate)))
     first = max([len(_HEADER[0]), *(len(row[0]) for row in rows)])
     second = max([len(_HEADER[1]), *(len(row[1]) for row in rows)])
