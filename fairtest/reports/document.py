@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,14 @@ def build_document(
     measurements: Iterable[Mapping[str, Any]],
     arms: Mapping[str, Mapping[str, Any]],
     ledger: Mapping[str, Mapping[str, Any]],
+    failed_otherwise: Sequence[str] = (),
     settings: Settings,
     seconds: float,
 ) -> dict[str, Any]:
-    """Everything a report shows; plain data, no NaN."""
+    """Everything a report shows; plain data, no NaN. `failed_otherwise`: tests that asked for a verdict and ended
+    without
+    one.
+    """
     gates = list(gates)
     verdicts = Counter(gate["verdict"] for gate in gates)
     return {
@@ -38,6 +42,7 @@ def build_document(
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "summary": {
             "gates": len(gates),
+            "failed_otherwise": len(failed_otherwise),
             **{verdict: verdicts.get(verdict, 0) for verdict in ("PASS", "FAIL", "UNDECIDED")},
             "runs_trained": sum(1 for run in ledger.values() if run["seconds"] is not None),
             "runs_from_store": sum(1 for run in ledger.values() if run["seconds"] is None),
@@ -46,6 +51,7 @@ def build_document(
         },
         "gates": gates,
         "measurements": list(measurements),
+        "failed_otherwise": list(failed_otherwise),
         "arms": {name: dict(arm) for name, arm in arms.items()},
         "settings": {
             name: {"value": _without_directory(name, value), "origin": settings.origin.get(name, "default")}

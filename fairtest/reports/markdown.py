@@ -30,6 +30,8 @@ def render(document: Mapping[str, Any], *, title: str = "fairtest report", comma
     lines = [f"# {title}", "", totals(document["summary"]) + ".", ""]
     if command:
         lines += ["Made by:", "", f"    {command}", ""]
+    for test in document.get("failed_otherwise", ()):
+        lines += [f"**Failed for another reason than a gate:** {escape(test)}", ""]
     lines += _in_short(document["gates"])
     lines += _gates(document["gates"])
     lines += _measurements(document["measurements"])

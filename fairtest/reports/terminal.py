@@ -54,10 +54,24 @@ def summary_rows(gates: Iterable[Mapping[str, Any]], width: int) -> list[tuple[s
     return lines
 
 
+def notes(gates: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What limits a privacy claim that holds, one line each."""
+    found = [
+        f"note: {gate['candidate']}: {gate['finding']}"
+        for gate in gates
+        if gate["gate"] == "privacy" and gate["finding"]
+    ]
+    return list(dict.fromkeys(found))
+
+
 def totals(summary: Mapping[str, Any]) -> str:
     """One line: how many gates of each verdict, what was trained, what came from the store."""
     counts = ", ".join(f"{summary[name]} {name}" for name in ("PASS", "FAIL", "UNDECIDED") if summary[name])
     parts = [f"{_count(summary['gates'], 'gate')}: {counts}"] if summary["gates"] else ["no gates"]
+    if summary.get("failed_otherwise"):
+        parts.append(
+            f"{_count(summary['failed_otherwise'], 'test')} that asked for a verdict FAILED for another reason"
+        )
     if summary["runs_trained"]:
         parts.append(f"{_count(summary['runs_trained'], 'run')} trained in {summary['training_seconds']:.0f} s")
     if summary["runs_from_store"]:

@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fairtest(**settings): fairtest settings of this test, see --fairtest-config")
     config.stash[_EXPERIMENTS] = {}
     config.stash[_COLLECTED] = Collected(began=time.monotonic())
+    config.pluginmanager.register(_Recorder(config.stash[_COLLECTED]), "fairtest-recorder")
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -75,6 +76,11 @@ def fairtest_config(request: pytest.FixtureRequest) -> Settings:
     """The settings of this test: command line > marker > environment > pyproject.toml > default."""
     marker: dict[str, Any] = {}
     for mark in reversed(list(request.node.iter_markers("fairtest"))):
+        if mark.args:
+            raise pytest.UsageError(
+                f"{request.node.nodeid}: the marker fairtest takes settings by keyword, got {mark.args!r}; "
+                "write @pytest.mark.fairtest(seeds=5)"
+            )
         marker.update(mark.kwargs)
     return _session_settings(request.config, marker, request.node)
 
@@ -122,27 +128,39 @@ def pytest_runtest_makereport(
     if message and report.outcome == "failed":
         report.longrepr = message
     helpers = item.stash.get(_FAIRNESS, None)
-    if report.when == "call" and helpers is not None:
-        from fairtest.reports import finite
-
-        setattr(report, _PAYLOAD, finite(helpers.record()))
+    if helpers is not None and (report.when == "teardown" or report.outcome == "failed"):
+        # Once a test: at its end, or where it failed, so that a failing fixture and an interrupted session are told
+        # too.
+        del item.stash[_FAIRNESS]
+        setattr(report, _PAYLOAD, _payload(helpers, item.nodeid, unfinished=report.outcome == "failed"))
     return report
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Runs on the controller too: reports of workers carry their records."""
-    payload = getattr(report, _PAYLOAD, None)
-    if payload is not None and _controller is not None:
-        _controller.stash[_COLLECTED].add(payload)
+def _payload(helpers: Fairness, test: str, *, unfinished: bool) -> dict[str, Any]:
+    from fairtest.errors import FairtestError
+    from fairtest.reports import finite
+
+    try:
+        record = helpers.record()
+    except FairtestError as error:
+        record = {"gates": [], "measurements": [], "arms": {}, "ledger": {}, "problem": str(error)}
+    if unfinished and all(gate["verdict"] == "PASS" for gate in record["gates"]):
+        record["failed_otherwise"] = [test]
+    plain: dict[str, Any] = finite(record)
+    return plain
 
 
-_controller: pytest.Config | None = None
+class _Recorder:
+    """Takes in what tests measured; on the controller too, where reports of workers arrive."""
 
+    def __init__(self, collected: Collected) -> None:
+        self._collected = collected
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Remembers the configuration for hooks that are not given one."""
-    global _controller  # noqa: PLW0603 - pytest_runtest_logreport is given no config
-    _controller = session.config
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A report that carries a record."""
+        payload = getattr(report, _PAYLOAD, None)
+        if payload is not None:
+            self._collected.add(payload)
 
 
 @pytest.hookimpl(trylast=True)

@@ -56,6 +56,7 @@ class Collected:
     measurements: list[Mapping[str, Any]] = field(default_factory=list)
     arms: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     ledger: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    failed_otherwise: list[str] = field(default_factory=list)
     document: dict[str, Any] | None = None
     paths: list[Path] = field(default_factory=list)
     problem: str = ""
@@ -63,12 +64,14 @@ class Collected:
     @property
     def empty(self) -> bool:
         """Whether no test measured anything."""
-        return not (self.gates or self.measurements)
+        return not (self.gates or self.measurements or self.failed_otherwise)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Takes in the record of one test."""
         self.gates += record["gates"]
         self.measurements += record["measurements"]
+        self.failed_otherwise += record.get("failed_otherwise", [])
+        self.problem = record.get("problem", "") or self.problem
         for name, arm in record["arms"].items():
             if arm or name not in self.arms:
                 self.arms[name] = arm
@@ -86,6 +89,7 @@ class Collected:
             measurements=self.measurements,
             arms=self.arms,
             ledger=self.ledger,
+            failed_otherwise=self.failed_otherwise,
             settings=settings,
             seconds=time.monotonic() - self.began,
         )
@@ -110,10 +114,11 @@ class Collected:
 
     def footer(self, here: Path) -> list[str]:
         """Totals, and where the report is."""
-        from fairtest.reports.terminal import totals
+        from fairtest.reports.terminal import notes, totals
 
         lines = [self.problem] if self.problem else []
         if self.document is not None:
+            lines += notes(self.gates)
             lines.append(totals(self.document["summary"]))
         if self.paths:
             shown = [path.relative_to(here) if path.is_relative_to(here) else path for path in self.paths]

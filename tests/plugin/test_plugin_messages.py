@@ -132,3 +132,51 @@ def test_an_option_that_names_an_existing_directory_does_not_move_the_project(py
         pytester, "epsilon = 8.0", test="def test_it(fairtest_config):\n    assert fairtest_config.epsilon == 8.0\n"
     )
     pytester.runpytest_subprocess("--fairtest-cache-dir", str(elsewhere)).assert_outcomes(passed=1)
+
+
+def test_a_test_that_died_before_its_verdict_is_told_in_the_summary(pytester):
+    project(pytester, 'corpus = "absent.jsonl"')
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(failed=1)
+    assert "no gates; 1 test that asked for a verdict FAILED for another reason" in result.stdout.str()
+
+
+def test_a_gate_in_a_fixture_is_in_the_summary_too(pytester):
+    pytester.makepyfile(
+        """
+        import fairtest
+        import pytest
+        from fairtest.gates.result import Estimate, GateFailure, GateResult, Verdict
+
+        @pytest.fixture
+        def gate(fairness):
+            result = GateResult(gate="utility", metric="perplexity", unit="", protocol="", candidate="dp",
+                                reference="baseline", verdict=Verdict.FAIL, reason="", allowed=1.0, confidence=0.95,
+                                change=Estimate(2.0, 1.9, 2.1))
+            fairness._record(result)
+            raise GateFailure(result)
+
+        def test_it(gate):
+            pass
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["FAIL *dp against baseline*", "1 gate: 1 FAIL*"])
+
+
+def test_a_marker_without_keywords_is_refused(pytester):
+    project(
+        pytester,
+        "",
+        test="""
+        import pytest
+
+        @pytest.mark.fairtest({"seeds": 7})
+        def test_it(fairtest_config):
+            pass
+        """,
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    assert "the marker fairtest takes settings by keyword" in result.stdout.str()
+    result.assert_outcomes(errors=1)
