@@ -95,6 +95,7 @@ def judge_amplification(
         finding = _finding(candidate.name, reference.name, change, against_start)
     seeds = _seeds(candidate, reference)
     moved = _away(ours, target).mean(axis=0) - _away(theirs, target).mean(axis=0)
+    terms = np.atleast_2d(clusters)[0]
     worst = sorted(range(len(ids)), key=lambda i: -moved[i])[:WORST_ITEMS]
     return GateResult(
         gate="no_amplification",
@@ -114,10 +115,11 @@ def judge_amplification(
         seeds=seeds,
         items=interval.items,
         clusters=interval.clusters,
+        factors=interval.factors,
         finding=finding,
         advice=advice or ("" if verdict is not Verdict.FAIL else _after_failure(candidate.name)),
         guards=tuple(guards),
-        worst=tuple(WorstItem(ids[i], clusters[i], float(moved[i])) for i in worst),
+        worst=tuple(WorstItem(ids[i], str(terms[i]), float(moved[i])) for i in worst),
     )
 
 
@@ -173,6 +175,7 @@ def judge_utility(
         seeds=seeds,
         items=interval.items,
         clusters=interval.clusters,
+        factors=interval.factors,
         advice=advice,
         guards=tuple(guards),
     )

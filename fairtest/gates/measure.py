@@ -15,6 +15,7 @@ from fairtest.metrics import MetricRef, item_values, parse_metric
 from fairtest.statistics.intervals import Interval, mean_interval, weighted_mean_interval
 
 Values = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.str_]
 _PERPLEXITY = re.compile(r"perplexity(\[(?P<group>[^\[\]]+)\])?")
 
 
@@ -45,8 +46,8 @@ def _perplexity(arm: Measured, group: str | None, confidence: float) -> tuple[Es
     return Estimate(math.exp(interval.estimate), low, high), interval.seeds, interval.items, interval.clusters
 
 
-def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...], tuple[str, ...]]:
-    """(values [seeds, items], item ids, clusters) of an arm.
+def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...], Labels]:
+    """(values [seeds, items], item ids, clusters [items] or, with templates, [2, items]) of an arm.
 
     Raises:
         ComparisonError: the seeds were not scored on the same items.
@@ -57,7 +58,8 @@ def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...],
         raise ComparisonError(
             f"the seeds of {arm.name} were scored on different items", where=str(ref), fix="score them again"
         )
-    return np.asarray([row.values for row in rows], dtype=float), first.ids, first.clusters
+    clusters = np.asarray((first.clusters, first.templates) if first.templates else first.clusters)
+    return np.asarray([row.values for row in rows], dtype=float), first.ids, clusters
 
 
 def estimate_of(interval: Interval) -> Estimate:

@@ -46,7 +46,8 @@ def basis(result: GateResult) -> str:
         return ""
     percent = f"{100 * result.confidence:g}%"
     seeds = "one seed, this checkpoint only" if result.seeds == 1 else f"{result.seeds} paired seeds"
-    return f"{percent} interval over {seeds} x {result.items} items in {result.clusters} clusters"
+    clusters = " x ".join(map(str, result.factors or (result.clusters,)))
+    return f"{percent} interval over {seeds} x {result.items} items in {clusters} clusters"
 
 
 def explain(result: GateResult) -> str:

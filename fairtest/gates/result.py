@@ -69,7 +69,7 @@ class GateResult:
     `change` is the amplification (or the ratio, or epsilon) that is compared with `allowed`; `levels` are the
     metric's values of the models
     involved. `scope` says what the interval covers: "training" (seeds and probes), or "this checkpoint only" (probes
-    alone).
+    alone). `factors` has the number of clusters by crossed factor, `clusters` is the smallest of them.
     """
 
     gate: str
@@ -89,6 +89,7 @@ class GateResult:
     seeds: int = 0
     items: int = 0
     clusters: int = 0
+    factors: tuple[int, ...] = ()
     finding: str = ""
     advice: str = ""
     guards: tuple[Guard, ...] = ()

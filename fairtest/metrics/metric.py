@@ -13,7 +13,8 @@ from fairtest.scoring.scores import ProbeScores
 
 @dataclass(frozen=True, slots=True)
 class ItemValues:
-    """One value per item, in the metric's unit; the metric's estimate is their mean.
+    """One value per item, in the metric's unit; the metric's estimate is their mean. `templates` are labels of a second
+    factor, crossed with `clusters`; empty: there is none.
 
     Raises:
         MetricError: no item, columns of different length, or a value that is not finite (the message names the item).
@@ -22,6 +23,7 @@ class ItemValues:
     ids: tuple[str, ...]
     clusters: tuple[str, ...]
     values: tuple[float, ...]
+    templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.ids or not len(self.ids) == len(self.clusters) == len(self.values):
@@ -29,6 +31,12 @@ class ItemValues:
                 f"{len(self.ids)} items, {len(self.clusters)} clusters and {len(self.values)} values do not match",
                 where="ItemValues",
                 fix="give one cluster and one value per item",
+            )
+        if len(self.templates) not in (0, len(self.ids)):
+            raise MetricError(
+                f"{len(self.ids)} items and {len(self.templates)} templates do not match",
+                where="ItemValues",
+                fix="give one template per item, or none",
             )
         for item, value in zip(self.ids, self.values, strict=True):
             if not math.isfinite(value):
@@ -111,6 +119,7 @@ def on_axis(scores: ProbeScores, axis: str) -> ProbeScores:
         clusters=tuple(scores.clusters[i] for i in kept),
         log_probs={role: tuple(column[i] for i in kept) for role, column in scores.log_probs.items()},
         tokens={role: tuple(column[i] for i in kept) for role, column in scores.tokens.items()},
+        templates=tuple(scores.templates[i] for i in kept) if scores.templates else (),
     )
 
 

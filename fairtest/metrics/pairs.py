@@ -25,7 +25,8 @@ def preference(scores: ProbeScores) -> ItemValues:
     (section 4) and the metric of Nangia et al. 2020 (section 3), which count ties as not preferred.
     """
     pairs = zip(column(scores, STEREOTYPE), column(scores, ANTI_STEREOTYPE), strict=True)
-    return ItemValues(scores.ids, scores.clusters, tuple(100.0 * wins(more, less) for more, less in pairs))
+    values = tuple(100.0 * wins(more, less) for more, less in pairs)
+    return ItemValues(scores.ids, scores.clusters, values, scores.templates)
 
 
 def log_ratio(scores: ProbeScores) -> ItemValues:
@@ -35,7 +36,8 @@ def log_ratio(scores: ProbeScores) -> ItemValues:
     shrinks for a model that has lost its language, so it is read together with held-out perplexity.
     """
     pairs = zip(column(scores, STEREOTYPE), column(scores, ANTI_STEREOTYPE), strict=True)
-    return ItemValues(scores.ids, scores.clusters, tuple(more - less for more, less in pairs))
+    values = tuple(more - less for more, less in pairs)
+    return ItemValues(scores.ids, scores.clusters, values, scores.templates)
 
 
 def on_tokens(items: Callable[[ProbeScores], ItemValues]) -> Callable[[ProbeScores], ItemValues]:

@@ -17,12 +17,16 @@ STEREOTYPE, ANTI_STEREOTYPE, UNRELATED = "stereotype", "anti_stereotype", "unrel
 class Probe:
     """One item: texts by role (`stereotype`, `anti_stereotype`, perhaps `unrelated`), its axis (gender, race, ...)
     and the cluster it is not independent of (target term, template, category).
+
+    `template`: a second cluster, crossed with the first (items that share a sentence frame are not independent
+    either); "" where there is none.
     """
 
     id: str
     axis: str
     cluster: str
     texts: Mapping[str, str]
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class ProbeSet:
     """A named, versioned set of probes that share their roles.
 
     Raises:
-        ProbeError: no probe, a duplicate id, or probes with different roles.
+        ProbeError: no probe, a duplicate id, probes with different roles, or a template on some probes only.
     """
 
     name: str
@@ -57,6 +61,13 @@ class ProbeSet:
                     where=self.source,
                     fix="give every item the same roles",
                 )
+        without = [probe.id for probe in self.probes if not probe.template]
+        if 0 < len(without) < len(self.probes):
+            raise ProbeError(
+                f"probe {without[0]!r} has no template, and other probes of {self.name!r} have one",
+                where=self.source,
+                fix="give every item a template, or none",
+            )
 
     def __len__(self) -> int:
         return len(self.probes)
@@ -71,11 +82,18 @@ class ProbeSet:
         """Axes that occur, sorted."""
         return tuple(sorted({probe.axis for probe in self.probes}))
 
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The template of every item, empty where the set has none."""
+        return tuple(probe.template for probe in self.probes if probe.template)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of name, version and every item."""
         items = [[p.id, p.axis, p.cluster, dict(p.texts)] for p in self.probes]
-        return digest_of([self.name, self.version, items])
+        if not self.templates:
+            return digest_of([self.name, self.version, items])
+        return digest_of([self.name, self.version, items, list(self.templates)])
 
     def only(self, axis: str) -> ProbeSet:
         """The items of one axis.

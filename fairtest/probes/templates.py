@@ -11,7 +11,7 @@ VERSION = "1"
 
 
 def gender_templates() -> ProbeSet:
-    """Pairs that differ in their gendered words only: 40 occupations (the clusters) in 16 frames each.
+    """Pairs that differ in their gendered words only: 40 occupations (the clusters) in 16 frames each (the templates).
 
     In the text of role `stereotype` the gender is the one that the occupation leans to. The set is always the same:
     what fills a slot is drawn with a fixed seed.
@@ -29,5 +29,5 @@ def gender_templates() -> ProbeSet:
                     STEREOTYPE: realise(frame, occupation, lean, fill),
                     ANTI_STEREOTYPE: realise(frame, occupation, OTHER_GENDER[lean], fill),
                 }
-                probes.append(Probe(probe_id, "gender", occupation, texts))
+                probes.append(Probe(probe_id, "gender", occupation, texts, f"{domain_name}-{number}"))
     return ProbeSet("templates", VERSION, "Apache-2.0", "fairtest", tuple(probes))

@@ -86,9 +86,10 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append("")
         if gate["items"]:
             seeds = "1 seed (this checkpoint only)" if gate["seeds"] == 1 else f"{gate['seeds']} paired seeds"
+            clusters = " x ".join(map(str, gate.get("factors") or (gate["clusters"],)))
             lines.append(
                 f"- {100 * gate['confidence']:g}% interval over {seeds} x {gate['items']} items "
-                f"in {gate['clusters']} clusters; protocol {escape(gate['protocol'])}"
+                f"in {clusters} clusters; protocol {escape(gate['protocol'])}"
             )
         if gate["levels"]:
             levels = "; ".join(

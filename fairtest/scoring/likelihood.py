@@ -66,6 +66,7 @@ def score_probe_set(
         clusters=tuple(probe.cluster for probe in probes.probes),
         log_probs={role: tuple(s.log_prob for s in scores[i :: len(roles)]) for i, role in enumerate(roles)},
         tokens={role: tuple(s.tokens for s in scores[i :: len(roles)]) for i, role in enumerate(roles)},
+        templates=probes.templates,
     )
 
 

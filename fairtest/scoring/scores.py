@@ -27,7 +27,7 @@ class ProbeScores:
 
     `protocol` names how texts were scored ("causal-bos": every token of the text, with one BOS token in front as
     context; "causal-nobos": the first token has no context and is not scored). `log_probs` and `tokens` map each role
-    to one value per item.
+    to one value per item. `templates` are labels of a second factor, crossed with `clusters`; empty: there is none.
 
     Raises:
         MetricError: a score is not finite (the message names the item), or columns differ in length.
@@ -41,11 +41,12 @@ class ProbeScores:
     clusters: tuple[str, ...]
     log_probs: Mapping[str, tuple[float, ...]]
     tokens: Mapping[str, tuple[int, ...]]
+    templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.ids)
         columns = [self.axes, self.clusters, *self.log_probs.values(), *self.tokens.values()]
-        if n == 0 or any(len(column) != n for column in columns):
+        if n == 0 or any(len(column) != n for column in columns) or len(self.templates) not in (0, n):
             raise MetricError(
                 f"scores of {self.probe_set!r} are empty or ragged", where=self.probe_set, fix="score it again"
             )
@@ -69,6 +70,7 @@ class ProbeScores:
             "clusters": list(self.clusters),
             "log_probs": {role: list(values) for role, values in self.log_probs.items()},
             "tokens": {role: list(values) for role, values in self.tokens.items()},
+            "templates": list(self.templates),
         }
 
     @classmethod
@@ -83,6 +85,7 @@ class ProbeScores:
             clusters=tuple(data["clusters"]),
             log_probs={role: tuple(values) for role, values in data["log_probs"].items()},
             tokens={role: tuple(values) for role, values in data["tokens"].items()},
+            templates=tuple(data.get("templates", ())),
         )
 
 
@@ -90,7 +93,7 @@ def join_scores(probes: ProbeSet, parts: Sequence[ProbeScores]) -> ProbeScores:
     """One set of scores from the scores of its axes, in the order of `probes`' own items (those of the axes given).
 
     Raises:
-        MetricError: the parts were scored with different protocols.
+        MetricError: the parts were scored with different protocols, or some have templates and others none.
     """
     protocols = {part.protocol for part in parts}
     if len(protocols) != 1:
@@ -101,6 +104,12 @@ def join_scores(probes: ProbeSet, parts: Sequence[ProbeScores]) -> ProbeScores:
         )
     if len(parts) == 1:
         return parts[0]
+    if len({bool(part.templates) for part in parts}) != 1:
+        raise MetricError(
+            "scores with templates and scores without cannot be joined",
+            where=f"probe set {probes.name!r}",
+            fix="score all axes of one version of the probe set",
+        )
     place = {item: (part, index) for part in parts for index, item in enumerate(part.ids)}
     order = [place[probe.id] for probe in probes.probes if probe.id in place]
     roles = parts[0].log_probs.keys()
@@ -113,4 +122,5 @@ def join_scores(probes: ProbeSet, parts: Sequence[ProbeScores]) -> ProbeScores:
         clusters=tuple(part.clusters[i] for part, i in order),
         log_probs={role: tuple(part.log_probs[role][i] for part, i in order) for role in roles},
         tokens={role: tuple(part.tokens[role][i] for part, i in order) for role in roles},
+        templates=tuple(part.templates[i] for part, i in order) if parts[0].templates else (),
     )

@@ -4,6 +4,13 @@ Seeds and clusters are crossed random effects: every seed is scored on every ite
 term, a template, a document) are not independent. The variance of the mean is that between seeds, plus a
 delete-one-cluster jackknife of the mean over seeds, less the seed-times-cluster part that both contain.
 
+Items may belong to clusters of two crossed factors (an occupation and a sentence frame). The jackknife of either factor
+holds what is between its own clusters and what is left between cells (pairs of clusters, one of each factor); the
+jackknife over cells holds that rest. So the clusters' variance is A + B - cells, and never less than A or B (Cameron,
+Gelbach, Miller 2011, section 2.2, with jackknives in the place of sandwiches). The cells' jackknife also holds a small
+part of A and of B: with a and b clusters, A's variance comes out too small by one part in b and B's by one in a.
+Degrees of freedom of A + B are Satterthwaite's.
+
 Degrees of freedom are Satterthwaite's, with one change. His formula weighs the parts by their estimated variances, and
 a variance between three seeds often comes out far too small, which hides that it is all one knows of the seeds: with 5
 to 20% of the variance from the clusters, a 95% interval of three seeds covers 92.5%, of two 87.5%. Here the formula
@@ -36,7 +43,7 @@ class Contrast:
 
     `seed_sd`: standard deviation of the contrast between seeds, None with one seed. `cluster_se`: standard error of the
     mean over seeds from the clusters alone. `interaction_se`: the part of either that is seed times cluster.
-    `cluster_df`: degrees of freedom of `cluster_se`, 0 with fewer than two clusters.
+    `cluster_df`: degrees of freedom of `cluster_se`, 0 with fewer than two clusters (of either factor).
     """
 
     estimate: float
@@ -96,66 +103,135 @@ def _upper_limit(df: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Factor:
+    """One way of clustering items: the number of each item's cluster (`index`), each cluster's share of the weights
+    (`sizes`).
+    """
+
+    index: npt.NDArray[np.intp]
+    sizes: Values
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom; Kish's effective number, as clusters of unequal size say less than their count."""
+        return max(1.0 / float(np.sum(self.sizes**2)) - 1.0, 1.0)
+
+    def variances(self, pulls: Values) -> tuple[float, float]:
+        """(variance of the mean over seeds, the part of it that is seed times cluster), from each item's pull on each
+        seed's mean [seeds, items].
+        """
+        seeds, clusters = len(pulls), len(self.sizes)
+        sums = np.stack([np.bincount(self.index, weights=row) for row in pulls])
+        moves = sums / (1.0 - self.sizes)  # by how much leaving out a cluster moves each seed's mean [seeds, clusters]
+        average = moves.mean(axis=0)
+        jackknife = (clusters - 1) / clusters
+        interaction = jackknife * float(np.sum((moves - average) ** 2)) / (seeds * (seeds - 1)) if seeds > 1 else 0.0
+        return jackknife * float(np.sum(average**2)), interaction
+
+
+@dataclass(frozen=True, slots=True)
 class Design:
-    """Items that count: which (`kept`), their weights (`shares`, summing to one), their clusters' numbers (`index`)."""
+    """Items that count: which (`kept`), their weights (`shares`, summing to one), one or two `factors` of clusters, and
+    with two factors their `cells`.
+    """
 
     kept: npt.NDArray[np.bool_]
     shares: Values
-    index: npt.NDArray[np.intp]
-    clusters: int
+    factors: tuple[Factor, ...]
+    cells: Factor | None = None
 
     @property
     def items(self) -> int:
         """Number of items that count."""
         return len(self.shares)
 
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """Number of clusters by factor."""
+        return tuple(len(factor.sizes) for factor in self.factors)
+
     def contrast(self, values: Values) -> Contrast:
-        """The weighted mean over items and seeds of `values` [seeds, all items], with its variance components."""
+        """The weighted mean over items and seeds of `values` [seeds, all items], with its variance components.
+
+        With two factors, let the effects be seeds S, clusters A and B, and their products, with variances of the mean
+        over s seeds, a and b clusters: V_S = var(S) / s, V_A = var(A) / a, V_AB = var(AB) / ab, V_SA = var(SA) / sa and
+        so on. The variance of the mean is the sum of all seven.
+        Seeds' part: V_S + V_SA + V_SB + V_SAB, because every seed has the same items.
+        Clusters' part, A + B - cells of the mean over seeds: V_A + V_B + V_AB + V_SA + V_SB + V_SAB.
+        Both contain V_SA + V_SB + V_SAB. The interaction with A's clusters alone is V_SA + V_SAB, with B's
+        V_SB + V_SAB, with cells V_SAB (all but parts of 1/a and 1/b), so that what both contain is the sum of the first
+        two less the third. An estimate below zero is taken as zero.
+        """
         values = values[:, self.kept]
         seeds = len(values)
         per_seed = values @ self.shares
         seed_sd = float(np.std(per_seed, ddof=1)) if seeds > 1 else None
-        sizes = np.bincount(self.index, weights=self.shares)
-        if sizes.max() > 1.0 - 1e-12:
+        if any(factor.sizes.max() > 1.0 - 1e-12 for factor in self.factors):
             return Contrast(float(per_seed.mean()), seeds, seed_sd, 0.0, 0.0, 0.0)
         pulls = (values - per_seed[:, None]) * self.shares
-        sums = np.stack([np.bincount(self.index, weights=row) for row in pulls])
-        moves = sums / (1.0 - sizes)  # by how much leaving out a cluster moves each seed's mean [seeds, clusters]
-        average = moves.mean(axis=0)
-        jackknife = (self.clusters - 1) / self.clusters
-        interaction = jackknife * float(np.sum((moves - average) ** 2)) / (seeds * (seeds - 1)) if seeds > 1 else 0.0
+        first = self.factors[0]
+        variance, interaction = first.variances(pulls)
+        df = first.df
+        if self.cells is not None:
+            second = self.factors[1]
+            (other, other_interaction), (cell, cell_interaction) = second.variances(pulls), self.cells.variances(pulls)
+            df = _satterthwaite(variance, df, other, second.df)
+            variance = max(variance + other - cell, variance, other)
+            interaction = max(interaction + other_interaction - cell_interaction, 0.0)
         return Contrast(
             estimate=float(per_seed.mean()),
             seeds=seeds,
             seed_sd=seed_sd,
-            cluster_se=math.sqrt(jackknife * float(np.sum(average**2))),
+            cluster_se=math.sqrt(variance),
             interaction_se=math.sqrt(interaction),
-            # Kish's effective number: clusters of unequal size say less than their count.
-            cluster_df=max(1.0 / float(np.sum(sizes**2)) - 1.0, 1.0),
+            cluster_df=df,
         )
 
 
+def _satterthwaite(first: float, first_df: float, second: float, second_df: float) -> float:
+    """Degrees of freedom of the sum of two estimated variances (Satterthwaite 1946)."""
+    total = first + second
+    if total == 0.0:
+        return min(first_df, second_df)
+    return 1.0 / ((first / total) ** 2 / first_df + (second / total) ** 2 / second_df)
+
+
 def design(items: int, weights: Values | None, clusters: Labels | None) -> Design:
-    """The design of `items` items; `weights` None: all equal, `clusters` None: every item is one. Items of weight zero
-    do not count.
+    """The design of `items` items; `weights` None: all equal. `clusters`: labels [items] or, of one or two crossed
+    factors, [factors, items]; None: every item is one. Items of weight zero do not count.
 
     Raises:
         ComparisonError: wrong shapes, or weights that are negative, not finite or all zero.
     """
     sizes = np.ones(items) if weights is None else np.asarray(weights, dtype=float)
     labels = np.arange(items) if clusters is None else np.asarray(clusters)
-    for name, column in (("weights", sizes), ("clusters", labels)):
-        if column.shape != (items,):
-            raise ComparisonError(
-                f"{name} have shape {column.shape}, but there are {items} items", where=name, fix="give one per item"
-            )
+    if sizes.shape != (items,):
+        raise ComparisonError(
+            f"weights have shape {sizes.shape}, but there are {items} items", where="weights", fix="give one per item"
+        )
+    if labels.shape not in ((items,), (1, items), (2, items)):
+        raise ComparisonError(
+            f"clusters have shape {labels.shape}, but there are {items} items",
+            where="clusters",
+            fix="give one label per item, or two crossed labels per item as [2, items]",
+        )
     wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes >= 0)))
     if len(wrong) or not sizes.any():
         found = f"weight {sizes[wrong[0]]} at item {wrong[0]}" if len(wrong) else "all weights are zero"
         raise ComparisonError(found, where="weights", fix="weights are finite, at least 0, and not all 0")
     kept = sizes > 0
-    _, index = np.unique(labels[kept], return_inverse=True)
-    return Design(kept, sizes[kept] / sizes[kept].sum(), index, int(index.max()) + 1)
+    shares = sizes[kept] / sizes[kept].sum()
+    factors = tuple(_factor(row[kept], shares) for row in np.atleast_2d(labels))
+    if len(factors) == 1:
+        return Design(kept, shares, factors)
+    first, second = factors
+    return Design(kept, shares, factors, _factor(first.index * len(second.sizes) + second.index, shares))
+
+
+def _factor(labels: npt.NDArray[Any], shares: Values) -> Factor:
+    _, index = np.unique(labels, return_inverse=True)
+    sizes: Values = np.bincount(index, weights=shares).astype(float, copy=False)
+    return Factor(index, sizes)
 
 
 def checked_values(values: Values, side: str) -> Values:

@@ -23,8 +23,9 @@ Rows = tuple[tuple[Contrast, ...], ...]
 class Interval:
     """An estimate with its confidence interval and what it rests on.
 
-    `seeds`, `items`, `clusters` are counts; `seed_sd` (None with one seed: such an interval is about that checkpoint
-    only), `cluster_se` and `df` are those of the contrast that gives the estimate, on the estimate's scale.
+    `seeds`, `items`, `clusters` are counts, `factors` the number of clusters by factor (`clusters` is the smallest);
+    `seed_sd` (None with one seed: such an interval is about that checkpoint only), `cluster_se` and `df` are those of
+    the contrast that gives the estimate, on the estimate's scale.
     `contrasts`: estimate and bounds are each the maximum over rows of the minimum within a row, and exp of that where
     `scale` is "log".
     """
@@ -35,6 +36,7 @@ class Interval:
     seeds: int
     items: int
     clusters: int
+    factors: tuple[int, ...]
     seed_sd: float | None
     cluster_se: float
     df: float
@@ -57,7 +59,8 @@ class Interval:
 
 
 def mean_interval(values: Values, clusters: Labels | None, *, confidence: float = 0.95) -> Interval:
-    """Interval of the mean over items of `values` [seeds, items], with one cluster label per item.
+    """Interval of the mean over items of `values` [seeds, items], with one cluster label per item, or two crossed ones
+    as [2, items] (an occupation and a sentence frame).
 
     The estimand is the mean over items (a cluster of more items counts for more) over new seeds and new clusters. With
     one seed the clusters alone are left; fewer than two clusters give an infinite interval.
@@ -147,6 +150,7 @@ def perplexity_ratio_interval(
         seeds=log.seeds,
         items=log.items,
         clusters=log.clusters,
+        factors=log.factors,
         seed_sd=None if log.seed_sd is None else ratio * log.seed_sd,
         cluster_se=ratio * log.cluster_se,
         df=log.df,
@@ -168,7 +172,8 @@ def _combine(contrasts: Rows, items: Design, confidence: float) -> Interval:
         high=max(min(estimate + width for estimate, width in row) for row in bounds),
         seeds=chosen.seeds,
         items=items.items,
-        clusters=items.clusters,
+        clusters=min(items.clusters),
+        factors=items.clusters,
         seed_sd=chosen.seed_sd,
         cluster_se=chosen.cluster_se,
         df=chosen.df,

@@ -92,6 +92,39 @@ def test_at_the_target_an_error_on_either_side_stays_within_5_percent(ours, thei
     assert max(simulate_amplification(ours, theirs, seeds=3)) <= 0.05
 
 
+# Standard deviations of seeds; occupations, frames, both; seeds times each of these; what is left of an item and seed.
+TWO_FACTORS = {
+    "frames dominate": (0.1, 0.2, 1.0, 0.2, 0.2, 0.2, 0.2, 0.5),
+    "occupations and frames alike": (0.1, 1.0, 0.63, 0.3, 0.3, 0.3, 0.3, 0.5),
+    "main effects alone": (0.0, 1.0, 0.63, 0.0, 0.0, 0.0, 0.0, 0.0),
+    "seeds dominate": (0.5, 0.3, 0.5, 0.2, 0.2, 0.2, 0.2, 0.5),
+    "seeds times frames": (0.3, 0.2, 0.7, 0.2, 0.3, 1.0, 0.3, 0.5),
+}
+LABELS = np.array(np.meshgrid(np.arange(40), np.arange(16), indexing="ij")).reshape(2, -1)
+
+
+def crossed_twice(rng, seeds, sds):
+    shapes = [(seeds, 1, 1), (1, 40, 1), (1, 1, 16), (1, 40, 16), (seeds, 40, 1), (seeds, 1, 16)]
+    shapes += [(seeds, 40, 16)] * 2
+    effects = [sd * rng.normal(size=shape) for sd, shape in zip(sds, shapes, strict=True)]
+    return sum(effects).reshape(seeds, -1)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("scenario", TWO_FACTORS)
+def test_two_crossed_factors_cover_where_one_covers_too_little(scenario, seeds):
+    rng = np.random.default_rng([seeds, *map(ord, scenario)])
+    both = one = 0
+    for _ in range(REPEATS):
+        values = crossed_twice(rng, seeds, TWO_FACTORS[scenario])
+        both_ways, by_occupation = mean_interval(values, LABELS), mean_interval(values, LABELS[0])
+        both += both_ways.low <= 0 <= both_ways.high
+        one += by_occupation.low <= 0 <= by_occupation.high
+    assert 0.93 <= both / REPEATS <= 0.99
+    if "seeds" not in scenario:  # where seeds count for much, leaving out the frames does less harm
+        assert one / REPEATS < (0.7 if scenario == "frames dominate" else 0.92)
+
+
 def percentile_bootstrap(rng, values, clusters, draws=200):
     seeds, groups = len(values), clusters[-1] + 1
     sums = np.stack([np.bincount(clusters, weights=row, minlength=groups) for row in values])

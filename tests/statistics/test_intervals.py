@@ -205,6 +205,7 @@ def test_a_perplexity_ratio_weighs_records_by_their_tokens():
         ),
         (lambda v: mean_interval(v[0], list("abcd")), r"shape \(4,\)"),
         (lambda v: mean_interval(v, list("abc")), "clusters have shape"),
+        (lambda v: mean_interval(v, [list("abcd")] * 3), r"clusters have shape \(3, 4\)"),
         (lambda v: mean_interval(v[:, :0], []), "at least one of each"),
         (lambda v: amplification_interval(v, v[:, :3], list("abcd"), 1.0), "4 items and the reference 3"),
         (lambda v: amplification_interval(v, v[:2], list("abcd"), 1.0), "3 seeds and the reference 2"),

@@ -33,13 +33,17 @@ def test_there_are_enough_items_and_every_occupation_has_as_many():
     assert (len(probes), len(clusters)) == (640, 40)
     assert set(clusters.values()) == {16}
     assert Counter(LEANS[cluster] for cluster in clusters) == {"male": 20, "female": 20}
+    frames = Counter(probe.template for probe in probes.probes)
+    assert len(frames) == 16
+    assert set(frames.values()) == {40}
+    assert len({(probe.cluster, probe.template) for probe in probes.probes}) == 640
     assert all(probe.cluster in words(probe.texts[STEREOTYPE]) for probe in probes.probes)
 
 
 def test_the_set_is_the_same_each_time_and_says_what_it_is():
     probes = gender_templates()
     assert (
-        probes.digest == gender_templates().digest == "f9e40949f48de2525a8c417931a87b9552c642adfdcb2968f61477c385b19a62"
+        probes.digest == gender_templates().digest == "ec89c02e6a88823cfe3d6723a0d7211618bb402d052a54bedae03cc632b31aef"
     )
     assert (probes.name, probes.version, probes.licence, probes.source) == ("templates", "1", "Apache-2.0", "fairtest")
     assert probes.axes == ("gender",)
