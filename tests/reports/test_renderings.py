@@ -100,6 +100,15 @@ def test_markdown_has_every_gate_value_and_guard():
         assert words in text
 
 
+def test_markdown_names_both_factors_and_reads_documents_without_any():
+    older = gate()
+    del older["factors"]
+    assert "640 items in 40 clusters;" in render(document([older]), title="t", command="c")
+    assert "640 items in 40 x 16 clusters;" in render(
+        document([gate(clusters=16, factors=(40, 16))]), title="t", command="c"
+    )
+
+
 @given(st.text())
 def test_escaped_text_stays_in_its_cell(text):
     escaped = escape(text)

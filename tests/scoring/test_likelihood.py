@@ -1,6 +1,7 @@
 """Scores against the plain model: one text at a time, no padding, all logits."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -198,6 +199,13 @@ def test_a_probe_set_is_scored_role_by_role_in_its_order():
         for role, text in probe.texts.items():
             assert scores.tokens[role][index] == len(text)
             assert scores.log_probs[role][index] == pytest.approx(plain(gpt2(), [0, *ids_of(text)]), abs=1e-4)
+
+
+def test_templates_go_with_their_probes():
+    probes = probe_set(("he ran", "she ran", "fox ran"), ("he is", "she is", "fox is"))
+    assert score_probe_set(GPT2, probes).templates == ()
+    framed = (dataclasses.replace(probe, template=f"f{i}") for i, probe in enumerate(probes.probes))
+    assert score_probe_set(GPT2, dataclasses.replace(probes, probes=tuple(framed))).templates == ("f0", "f1")
 
 
 def test_permuting_probes_permutes_scores():
