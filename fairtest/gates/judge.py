@@ -308,12 +308,9 @@ def _finding(candidate: str, reference: str, change: Estimate, against_start: Es
     """In words, which of the two things 'more biased than the reference' is: bias kept, or bias added."""
     if change.low <= 0:
         return ""
-    moved = against_start.text(sign=True)
+    moved = f"{against_start.text(sign=True)} against the pretrained model"
     if against_start.low > 0:
         return f"{candidate} adds bias: it is further from the target than the pretrained model was ({moved})"
-    if against_start.high <= 0:
-        return (
-            f"{candidate} keeps bias of the pretrained model that {reference} removed "
-            f"({moved} against the pretrained model)"
-        )
-    return f"{candidate} against the pretrained model: {moved}, so whether it adds bias or keeps it is open"
+    if against_start.high < change.low:
+        return f"{candidate} keeps bias of the pretrained model that {reference} removed ({moved})"
+    return f"whether {candidate} adds bias or keeps what {reference} removed is open ({moved})"

@@ -56,12 +56,11 @@ def summary_rows(gates: Iterable[Mapping[str, Any]], width: int) -> list[tuple[s
 
 def notes(gates: Iterable[Mapping[str, Any]]) -> list[str]:
     """What limits a privacy claim that holds, one line each."""
-    found = [
-        f"note: {gate['candidate']}: {gate['finding']}"
-        for gate in gates
-        if gate["gate"] == "privacy" and gate["finding"]
-    ]
-    return list(dict.fromkeys(found))
+    by_finding: dict[str, list[str]] = {}
+    for gate in gates:
+        if gate["gate"] == "privacy" and gate["finding"]:
+            by_finding.setdefault(str(gate["finding"]), []).append(str(gate["candidate"]))
+    return [f"note: {', '.join(dict.fromkeys(arms))}: {finding}" for finding, arms in by_finding.items()]
 
 
 def totals(summary: Mapping[str, Any]) -> str:
