@@ -98,12 +98,21 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> list[str]:
             target = "" if gate["target"] is None else f" (target {gate['target']:g})"
             lines.append(f"- levels{target}: {levels}")
         lines += [f"- {escape(gate[key])}" for key in ("finding", "advice") if gate[key]]
-        lines += [
-            f"- guard {'met' if guard['met'] else '**not met**'}: {escape(guard['name'])}; {escape(guard['detail'])}"
-            for guard in gate["guards"]
-        ]
+        unmet = [guard for guard in gate["guards"] if not guard["met"]]
+        lines += [f"- guard **not met**: {escape(guard['name'])}; {escape(guard['detail'])}" for guard in unmet]
+        if gate["guards"] and not unmet:
+            lines.append("- every guard is met")
         lines.append("")
-    return lines
+    return lines + _guards(gates)
+
+
+def _guards(gates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each guard once, however many gates it stands before."""
+    unique = dict.fromkeys((guard["name"], guard["met"], guard["detail"]) for gate in gates for guard in gate["guards"])
+    if not unique:
+        return []
+    rows = [(name, "met" if met else "NOT MET", detail) for name, met, detail in unique]
+    return ["### Guards", "", *table(("guard", "", "on what it rests"), rows), ""]
 
 
 def _measurements(measurements: Sequence[Mapping[str, Any]]) -> list[str]:
