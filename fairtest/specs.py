@@ -90,6 +90,10 @@ class DP:
             "DP(max_grad_norm=)",
             "1.0 is usual",
         )
+        # DP(epsilon=3) and DP(epsilon=3.0) are equal, so they need one digest.
+        if self.epsilon is not None:
+            object.__setattr__(self, "epsilon", float(self.epsilon))
+        object.__setattr__(self, "max_grad_norm", float(self.max_grad_norm))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +120,12 @@ class CDA:
                 "CDA(axes=)",
                 f"known axes: {', '.join(AUGMENTATION_AXES)}",
             )
+        _require(
+            len(set(self.axes)) == len(self.axes),
+            f"CDA names an axis more than once: {', '.join(self.axes)}",
+            "CDA(axes=)",
+            "name each axis once",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ def test_another_epsilon_is_another_arm(first, second):
         (lambda: DP(max_grad_norm=0.0), "max_grad_norm must be"),
         (lambda: CDA(axes=()), "no axis"),
         (lambda: CDA(axes=("height",)), "unknown axis 'height'"),
+        (lambda: CDA(axes=("gender", "gender")), "names an axis more than once: gender, gender"),
         (lambda: Training(steps=0), "steps must be"),
         (lambda: Training(batch_size=1.5), "batch_size must be"),
         (lambda: Training(trainable="top"), "trainable must be"),
@@ -49,3 +50,9 @@ def test_steps_follow_from_epochs():
     assert Training(epochs=3, batch_size=64).steps_for(1000) == 47
     assert Training(epochs=0.1, batch_size=64).steps_for(10) == 1
     assert Training(steps=5).steps_for(10) == 5
+
+
+def test_whole_numbers_and_floats_describe_one_arm():
+    whole, real = (Arm(name="dp", dp=DP(epsilon=e, max_grad_norm=c)) for e, c in ((3, 1), (3.0, 1.0)))
+    assert digest_of(whole.as_dict()) == digest_of(real.as_dict())
+    assert DP(epsilon=None, noise_multiplier=1.0).epsilon is None

@@ -6,7 +6,7 @@ Word lists are in data/ and read by `lexicon`; `swap` makes the counterfactual o
 
 from __future__ import annotations
 
-from fairtest.augmentation.coverage import Augmented, Coverage, UnitViews, augment
+from fairtest.augmentation.coverage import Augmented, Coverage, UnitViews, augment, mirrored_units
 from fairtest.augmentation.lexicon import lexicon_digest
 from fairtest.augmentation.swap import Change, Counterfactual, counterfactual
 
@@ -19,4 +19,5 @@ __all__ = [
     "augment",
     "counterfactual",
     "lexicon_digest",
+    "mirrored_units",
 ]

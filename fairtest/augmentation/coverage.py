@@ -17,10 +17,11 @@ NOT_ASKED_FOR = "no augmentation asked for"
 
 @dataclass(frozen=True, slots=True)
 class UnitViews:
-    """A privacy unit's texts: all its records first, then the counterfactuals of those that have one."""
+    """A privacy unit's texts: its `records` records first, then the counterfactuals of those that have one."""
 
     id: str
     views: tuple[str, ...]
+    records: int = 1
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def augment(corpus: Corpus, cda: CDA | None) -> Augmented:
         originals = tuple(record.text for record in unit.records)
         records += len(originals)
         if cda is None:
-            units.append(UnitViews(unit.id, originals))
+            units.append(UnitViews(unit.id, originals, len(originals)))
             continue
         swapped: list[str] = []
         for text in originals:
@@ -94,7 +95,7 @@ def augment(corpus: Corpus, cda: CDA | None) -> Augmented:
             swapped.append(result.text)
             changes += len(result.changes)
             flagged += bool(result.flags)
-        units.append(UnitViews(unit.id, (*originals, *swapped)))
+        units.append(UnitViews(unit.id, (*originals, *swapped), len(originals)))
     if cda is None:
         reasons[NOT_ASKED_FOR] = records
     coverage = Coverage(records, records - sum(reasons.values()), dict(reasons), changes, flagged)
@@ -106,3 +107,22 @@ def augment(corpus: Corpus, cda: CDA | None) -> Augmented:
             fix="give a corpus that mentions people, train an arm without cda, or set CDA(allow_unchanged=True)",
         )
     return Augmented(tuple(units), coverage)
+
+
+def mirrored_units(corpus: Corpus, cda: CDA | None = None) -> int:
+    """How many units belong to a pair in which one unit holds a text of the other, or the counterfactual of one.
+
+    Such units may come from one person, as in a corpus that counterfactual copies were appended to. `cda` says what to
+    swap, by default gender.
+    """
+    cda = CDA() if cda is None else cda
+    texts = [{record.text for record in unit.records} for unit in corpus.units]
+    swapped = [{found for text in own if (found := counterfactual(text, cda).text) is not None} for own in texts]
+    holders = Counter(text for own in texts for text in own)
+    mirrors = Counter(text for own in swapped for text in own)
+    count = 0
+    for own, others in zip(texts, swapped, strict=True):
+        # What is left of a text's holders once the unit itself is taken away.
+        held = any(holders[text] > 1 or mirrors[text] > (text in others) for text in own)
+        count += held or any(holders[text] > (text in own) for text in others)
+    return count

@@ -24,6 +24,9 @@ _SMALLEST_NOISE = 0.1
 _PRECISION = 1e-3
 _TOO_WEAK = 200.0
 _PRV_ERROR = 0.01
+_MOST_STEPS = 10**6
+_PRV_GRID = 1 << 23  # points of a loss distribution: a few hundred megabytes and some seconds
+_NUDGES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +65,10 @@ def plan_privacy(dp: DP, *, units: int, batch_size: int, steps: int) -> PrivacyP
     With `dp.epsilon`, the smallest noise (to 0.1%) with which the reported epsilon is at most that. Takes seconds.
 
     Raises:
-        PrivacyError: delta is not below 1 / units, the batch is larger than the corpus, or no noise reaches epsilon.
+        PrivacyError: delta is not below 1 / units, the batch is larger than the corpus, no noise reaches epsilon, or
+            there are more steps than can be accounted for.
     """
+    _require_countable(steps)
     delta = resolve_delta(dp, units)
     if batch_size > units:
         raise PrivacyError(
@@ -77,9 +82,18 @@ def plan_privacy(dp: DP, *, units: int, batch_size: int, steps: int) -> PrivacyP
     else:
         noise_multiplier = _calibrate(float(dp.epsilon or 0.0), sample_rate, steps, delta)
     epsilon, accountant = _reported(noise_multiplier, sample_rate, steps, delta)
-    while dp.epsilon is not None and epsilon > dp.epsilon:
+    for _ in range(_NUDGES):
+        if dp.epsilon is None or epsilon <= dp.epsilon:
+            break
         noise_multiplier *= 1 + _PRECISION
         epsilon, accountant = _reported(noise_multiplier, sample_rate, steps, delta)
+    if dp.epsilon is not None and not epsilon <= dp.epsilon:
+        raise PrivacyError(
+            f"epsilon {dp.epsilon:g} cannot be met: the accountants are not fine enough for it over {steps} steps"
+            f" (noise of {noise_multiplier:.4g} clipping norms is certain to spend at most {epsilon:.3g})",
+            where="DP(epsilon=)",
+            fix="give a larger epsilon or fewer steps, or name the noise: DP(epsilon=None, noise_multiplier=...)",
+        )
     has_prv = sample_rate < 1 and 0 < epsilon <= _TOO_WEAK
     return PrivacyPlan(
         units=units,
@@ -118,8 +132,9 @@ def epsilon_of(
     """Epsilon spent by `steps` Poisson-sampled Gaussian releases; infinite without noise.
 
     Raises:
-        PrivacyError: the accountant has no answer (PRV with sample_rate 1).
+        PrivacyError: the accountant has no answer (PRV with sample_rate 1), or none that fits into memory.
     """
+    _require_countable(steps)
     if noise_multiplier == 0:
         return math.inf
     if accountant == "pld":
@@ -145,6 +160,7 @@ def naive_cda_epsilon(
     2q(1-q), q^2 (mixture of Gaussians, Choquette-Choo et al. 2023). Copies in the `same_batch` enter together: the
     sensitivity is 2. `sample_rate` is q of one copy. Computed on a coarser grid than what is reported, rounded up.
     """
+    _require_countable(steps)
     if noise_multiplier == 0:
         return math.inf
     from dp_accounting.dp_event import GaussianDpEvent, MixtureOfGaussiansDpEvent, PoissonSampledDpEvent
@@ -155,6 +171,25 @@ def naive_cda_epsilon(
     else:
         event = PoissonSampledDpEvent(q, GaussianDpEvent(noise_multiplier / 2))
     return _pld_epsilon(event, steps, delta, interval=1e-3)
+
+
+def pair_epsilon(plan: PrivacyPlan) -> float:
+    """Epsilon, at the plan's delta, for a person who is behind two units that enter batches independently.
+
+    Infinite where the plan's own epsilon is none to speak of.
+    """
+    if not plan.epsilon <= _TOO_WEAK:
+        return math.inf
+    return naive_cda_epsilon(plan.noise_multiplier, plan.sample_rate, plan.steps, plan.delta, copies="independent")
+
+
+def _require_countable(steps: int) -> None:
+    if steps > _MOST_STEPS:
+        raise PrivacyError(
+            f"{steps} steps are more than can be accounted for, which is {_MOST_STEPS}",
+            where="Training(steps=, epochs=)",
+            fix="train for fewer steps, with a larger batch if need be",
+        )
 
 
 def _reported(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> tuple[float, str]:
@@ -176,23 +211,44 @@ def _calibrate(target: float, sample_rate: float, steps: int, delta: float) -> f
             return epsilon_of(noise_multiplier, sample_rate, steps, delta)
         return _prv_epsilon(noise_multiplier, sample_rate, steps, delta, error)
 
-    low, high = _bracket(spent, target)
+    low, high = _bracket(spent, target, _first_guess(target, sample_rate, steps, delta))
     while high / low > 1 + _PRECISION:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if spent(middle) <= target else (middle, high)
     return high
 
 
-def _bracket(spent: Callable[[float], float], target: float) -> tuple[float, float]:
-    high = 1.0
+def _first_guess(target: float, sample_rate: float, steps: int, delta: float) -> float:
+    """A power of two near the noise that is looked for, at least 1; only a start, the accountants decide.
+
+    Far below that noise a loss distribution is so wide that it takes gigabytes. The guess is the central limit of many
+    steps, mu-Gaussian DP with mu = q sqrt(T (exp(1 / sigma^2) - 1)) (Bu et al. 2020), exact in delta (Balle and Wang
+    2018).
+    """
+    noise_multiplier = 1.0
+    while True:
+        spread = math.expm1(noise_multiplier**-2) if sample_rate < 1 else noise_multiplier**-2
+        mu = sample_rate * math.sqrt(steps * spread)
+        tail = math.erfc((target / mu + mu / 2) / math.sqrt(2)) / 2
+        spent = math.erfc((target / mu - mu / 2) / math.sqrt(2)) / 2
+        if spent - (math.exp(target + math.log(tail)) if tail > 0 else 0.0) <= delta:
+            return noise_multiplier
+        noise_multiplier = _doubled(noise_multiplier, target)
+
+
+def _doubled(noise_multiplier: float, target: float) -> float:
+    if 2 * noise_multiplier > _LARGEST_NOISE:
+        raise PrivacyError(
+            f"epsilon {target:g} cannot be met: it would take noise of more than {_LARGEST_NOISE:g} clipping norms",
+            where="DP(epsilon=)",
+            fix="give a larger epsilon, more training units, fewer steps or a smaller batch",
+        )
+    return 2 * noise_multiplier
+
+
+def _bracket(spent: Callable[[float], float], target: float, high: float) -> tuple[float, float]:
     while spent(high) > target:
-        high *= 2
-        if high > _LARGEST_NOISE:
-            raise PrivacyError(
-                f"epsilon {target:g} cannot be met: it would take noise of more than {_LARGEST_NOISE:g} clipping norms",
-                where="DP(epsilon=)",
-                fix="give a larger epsilon, more training units, fewer steps or a smaller batch",
-            )
+        high = _doubled(high, target)
     low = high / 2
     while low > _SMALLEST_NOISE and spent(low) <= target:
         low, high = low / 2, low
@@ -217,10 +273,18 @@ def _prv_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta:
         )
     from opacus.accountants import PRVAccountant
 
+    error = max(error, _affordable_error(noise_multiplier, sample_rate, steps, delta))
     with _numerics():
         accountant = PRVAccountant()
         accountant.history = [(noise_multiplier, sample_rate, steps)]
         return float(accountant.get_epsilon(delta, eps_error=error))
+
+
+def _affordable_error(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
+    """The error that PRV reaches on `_PRV_GRID` points; its grid is as wide as what RDP allows epsilon to be."""
+    slack = delta / 1000
+    width = 2 * (_rdp_epsilon(noise_multiplier, sample_rate, steps, slack / 4) + 3)
+    return width / _PRV_GRID * math.sqrt(steps * math.log(12 / slack) / 2)
 
 
 def _rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
@@ -234,7 +298,18 @@ def _rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta:
 
 @contextmanager
 def _numerics() -> Iterator[None]:
-    """Accountants warn where a bound is looser than it could be or a logarithm is -inf: upper bounds all the same."""
+    """Accountants warn where a bound is looser than it could be or a logarithm is -inf: upper bounds all the same.
+
+    Raises:
+        PrivacyError: a loss distribution does not fit into memory, or a number is beyond floating point.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        except (MemoryError, OverflowError) as error:
+            raise PrivacyError(
+                f"epsilon cannot be computed: the accountant needs more than there is ({error or 'memory'})",
+                where="DP(epsilon=, noise_multiplier=), Training(steps=, batch_size=)",
+                fix="train for fewer steps, add more noise, or give an epsilon that is neither tiny nor huge",
+            ) from error

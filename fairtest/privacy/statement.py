@@ -20,6 +20,7 @@ ADD_OR_REMOVE_ONE = "add or remove one unit"
 CLIPPED_TOGETHER = "clipped together, once"
 CLIPPED_SEPARATELY = "clipped one by one"
 POISSON = "poisson"
+MOST_REPEATED = 0.05
 
 NOT_COVERED = (
     "the data the base model was pretrained on",
@@ -44,8 +45,9 @@ class PrivacyStatement:
         sampler_actual: how they were drawn.
         max_views_per_unit: most texts that one unit put into training (counterfactuals included).
         views_handling: `CLIPPED_TOGETHER`, or how else.
-        repeated_units: units whose text is that of another unit too. If they come from one person, epsilon is not
-            theirs.
+        repeated_units: units whose text is that of another unit too, as it is or with its gender swapped. If they
+            come from one person, epsilon is not theirs.
+        epsilon_of_two: epsilon, at the same delta, for a person behind two units; None where it is not known.
         noise_generator: where the noise came from.
         repeatable: whether the noise can be drawn again by whoever knows a seed.
         released: what the guarantee lets out.
@@ -71,6 +73,7 @@ class PrivacyStatement:
     max_views_per_unit: int = 1
     views_handling: str = CLIPPED_TOGETHER
     repeated_units: int = 0
+    epsilon_of_two: float | None = None
     noise_generator: str = "torch, seeded"
     repeatable: bool = True
     released: str = "the trained weights after the last step"
@@ -90,6 +93,7 @@ class PrivacyStatement:
             "max_grad_norm": 0 < self.max_grad_norm < math.inf,
             "max_views_per_unit": self.max_views_per_unit >= 1,
             "repeated_units": 0 <= self.repeated_units <= self.units,
+            "epsilon_of_two": self.epsilon_of_two is None or 0 <= self.epsilon_of_two < math.inf,
         }
         for name, fits in possible.items():
             if not fits:
@@ -163,14 +167,18 @@ class PrivacyStatement:
         """What limits the claim even where it holds; empty where nothing does."""
         limits = []
         if self.repeated_units:
+            two = ""
+            if self.epsilon_of_two is not None:
+                two = f"; for a person behind two of them epsilon is {self.epsilon_of_two:.3g} at the same delta"
             limits.append(
                 f"{self.repeated_units} of {self.units} units have the text of another unit: where they come from one"
-                " person, this epsilon is not that person's (name the person's column as the unit)"
+                f" person, this epsilon is not that person's (name the person's column as the unit){two}"
             )
         if self.repeatable:
             limits.append(
                 "the noise is repeatable from a seed, which serves tests and paired comparisons: weights made this way"
-                " are not for release"
+                " are not for release; arms of one seed share their noise, so the epsilons of two of them do not add up"
+                " to one for releasing both: their noise can cancel out"
             )
         return "; ".join(limits)
 
@@ -182,12 +190,16 @@ def statement_of(
     unit: str,
     max_views_per_unit: int = 1,
     repeated_units: int = 0,
+    epsilon_of_two: float | None = None,
     sampler_actual: str = POISSON,
     noise_generator: str = "torch, seeded",
     repeatable: bool = True,
     released: str = "the trained weights after the last step",
 ) -> PrivacyStatement:
-    """The statement of a run that followed a plan, with the views of a unit clipped together."""
+    """The statement of a run that followed a plan, with the views of a unit clipped together.
+
+    `epsilon_of_two` is what `accounting.pair_epsilon` gives; an infinite one is stated as not known.
+    """
     return PrivacyStatement(
         unit=unit,
         epsilon=plan.epsilon,
@@ -201,6 +213,7 @@ def statement_of(
         accountant=plan.accountant,
         max_views_per_unit=max_views_per_unit,
         repeated_units=repeated_units,
+        epsilon_of_two=None if epsilon_of_two == math.inf else epsilon_of_two,
         sampler_actual=sampler_actual,
         noise_generator=noise_generator,
         repeatable=repeatable,
@@ -215,16 +228,20 @@ def judge_privacy(
     unit: str | None = None,
     *,
     recompute: bool = False,
+    allow_repeated: bool = False,
 ) -> list[str]:
     """What is wrong with a claim, each in one sentence; empty where it holds and stays within the budget.
 
     `recompute` also derives epsilon anew from sigma, q, steps and delta (a second of work): for claims of others.
+    `allow_repeated` accepts that more than 5% of the records repeat others: for text that no one person repeats.
     """
     if statement is None:
         return ["there is no privacy statement: the arm was trained without differential privacy"]
     problems = [*_budget_problems(statement, max_epsilon, max_delta), *_mechanism_problems(statement)]
     if unit is not None and statement.unit != unit:
         problems.append(f"the privacy unit is one {statement.unit}, and one {unit} is required")
+    if not allow_repeated:
+        problems += _repetition_problem(statement)
     if recompute and not problems:
         problems += _recomputed_problem(statement)
     return problems
@@ -258,6 +275,18 @@ def _mechanism_problems(statement: PrivacyStatement) -> Iterator[str]:
         )
 
 
+def _repetition_problem(statement: PrivacyStatement) -> list[str]:
+    repeated, units = statement.repeated_units, statement.units
+    if statement.unit != "record" or repeated <= MOST_REPEATED * units:
+        return []
+    two = "" if statement.epsilon_of_two is None else f" ({statement.epsilon_of_two:.3g} for one behind two of them)"
+    problem = (
+        f"{repeated} of {units} records have the text of another record or its counterfactual, so epsilon is per record"
+        f" and not per person{two}: name the person's column as unit_field"
+    )
+    return [problem]
+
+
 def _recomputed_problem(statement: PrivacyStatement) -> list[str]:
     from fairtest.privacy.accounting import epsilon_of
 
@@ -272,6 +301,8 @@ def _recomputed_problem(statement: PrivacyStatement) -> list[str]:
 
 
 def _fits(annotation: str, value: object) -> bool:
+    if annotation.endswith(" | None"):
+        return value is None or _fits(annotation.removesuffix(" | None"), value)
     if annotation == "bool":
         return isinstance(value, bool)
     if annotation == "int":

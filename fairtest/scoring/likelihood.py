@@ -12,7 +12,7 @@ from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
 from fairtest.probes.probe import ProbeSet
 from fairtest.scoring.prefix_tree import NODES, Chunk, Row, agrees, chunks, hidden_states
 from fairtest.scoring.scores import CAUSAL_BOS, CAUSAL_NOBOS, ProbeScores, TextScore
-from fairtest.training.forward import CausalForward, TokenBatch, encode
+from fairtest.training.forward import MOST_UNKNOWN, CausalForward, TokenBatch, encode, require_embedded, unknown_share
 from fairtest.training.models import LoadedModel
 
 OnBatch = Callable[[int, int], None]
@@ -33,9 +33,10 @@ def score_probe_set(
     """The log-probability of every text of every probe.
 
     Raises:
-        ProbeError: a text is longer than the model reads, or has no token to score (the message names the item).
+        ProbeError: a text is longer than the model reads, or has no token to score (the message names the item), or
+            the tokenizer does not know the texts.
         MetricError: a score is not finite, or the protocol is unknown.
-        ModelError: the tokenizer has no token that could stand in front of a text.
+        ModelError: the tokenizer has no token that could stand in front of a text, or more tokens than the model.
     """
     roles = probes.roles
     texts = [probe.texts[role] for probe in probes.probes for role in roles]
@@ -56,6 +57,13 @@ def score_probe_set(
                 where=f"probe set {probes.name!r}",
                 fix="give it a text that is longer",
             )
+    if (share := unknown_share(loaded.tokenizer, rows)) > MOST_UNKNOWN:
+        raise ProbeError(
+            f"{share:.0%} of the tokens of probe set {probes.name!r} are unknown to the tokenizer of model"
+            f" {loaded.source.name!r} ({loaded.tokenizer.unk_token}), so scores would compare that one token",
+            where=f"probe set {probes.name!r}",
+            fix="use a model whose tokenizer knows this text",
+        )
     scores = _score_rows(loaded, rows, batch_tokens, on_batch)
     return ProbeScores(
         probe_set=probes.name,
@@ -104,10 +112,18 @@ def score_records(
     """(negative log-likelihood in nats, number of tokens) of each text, BOS in front: what perplexity is made of.
 
     Raises:
-        CorpusError: a text has no token.
+        CorpusError: a text has no token, or the tokenizer does not know the texts.
         MetricError: a loss is not finite.
     """
-    scores = score_texts(loaded, texts, max_length=max_length, batch_tokens=batch_tokens, on_batch=on_batch)
+    rows = _rows(loaded, texts, CAUSAL_BOS, max_length)
+    if (share := unknown_share(loaded.tokenizer, rows)) > MOST_UNKNOWN:
+        raise CorpusError(
+            f"{share:.0%} of the tokens of {len(texts)} texts are unknown to the tokenizer of model"
+            f" {loaded.source.name!r} ({loaded.tokenizer.unk_token}), so a loss would say nothing of the texts",
+            where=f"{len(texts)} texts, model {loaded.source.name!r}",
+            fix="use a model whose tokenizer knows this text",
+        )
+    scores = _score_rows(loaded, rows, batch_tokens, on_batch)
     for index, score in enumerate(scores):
         if score.tokens == 0:
             raise CorpusError(
@@ -137,7 +153,9 @@ def _rows(loaded: LoadedModel, texts: Sequence[str], protocol: str, max_length: 
             fix=f"known protocols: {CAUSAL_BOS}, {CAUSAL_NOBOS}",
         )
     without = int(protocol == CAUSAL_NOBOS)
-    return [tuple(row[without:]) for row in encode(loaded.tokenizer, texts, max_length)]
+    rows = encode(loaded.tokenizer, texts, max_length)
+    require_embedded(loaded, rows)
+    return [tuple(row[without:]) for row in rows]
 
 
 def _score_rows(

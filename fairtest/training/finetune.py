@@ -9,9 +9,11 @@ with g_u the mean gradient of the unit's views. Without noise, C is infinite and
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +26,15 @@ from torch import Tensor, nn
 from fairtest.errors import TrainingError
 from fairtest.specs import Training
 from fairtest.training.clipping import PerUnitClipping, verify_against_autograd
-from fairtest.training.forward import CausalForward, TokenBatch, encode
+from fairtest.training.forward import MOST_UNKNOWN, CausalForward, TokenBatch, encode, require_embedded, unknown_share
 from fairtest.training.models import LoadedModel
 from fairtest.training.sampling import poisson_batches, sample_rate_for
 
 if TYPE_CHECKING:
     from fairtest.augmentation import UnitViews
+
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 
 
 class TokenScorer(Protocol):
@@ -58,7 +63,8 @@ class NoiseSpec:
 @dataclass(frozen=True)
 class TrainingLog:
     """What happened in a run. `cut_texts` is how many distinct texts were longer than `max_length` and lost their
-    end. `losses` (mean over a batch's units, nats a token) has one entry for each batch that was
+    end, `identical_views` how many counterfactuals became the same tokens as a record of their unit, so that they
+    changed nothing. `losses` (mean over a batch's units, nats a token) has one entry for each batch that was
     not empty; so have, with clipping only, `clipped_share` and `median_norms` of the units' gradients.
 
     The last three are computed from private records and are not covered by epsilon: not for release.
@@ -70,6 +76,7 @@ class TrainingLog:
     seconds: float
     empty_batches: int
     cut_texts: int = 0
+    identical_views: int = 0
     losses: tuple[float, ...] = ()
     clipped_share: tuple[float, ...] = ()
     median_norms: tuple[float, ...] = ()
@@ -101,13 +108,16 @@ def finetune(
             default the whole model runs.
 
     Raises:
-        TrainingError: a batch cannot be sampled, a unit has nothing to learn from, a parameter cannot be clipped, a
-            loss, gradient or weight is not finite, or training changed no weight.
+        TrainingError: a batch cannot be sampled, a unit has nothing to learn from, the tokenizer does not know the
+            texts, no counterfactual differs from its record, a parameter cannot be clipped, a step does not fit into
+            memory, a loss, gradient or weight is not finite, or training changed no weight.
+        ModelError: the tokenizer has tokens that the model does not know.
     """
     began = time.perf_counter()
     sample_rate = sample_rate_for(training.batch_size, len(units))
     steps = training.steps_for(len(units))
     encoded, cut_texts = _encode_units(loaded, units, training.max_length)
+    identical_views = _identical_views(units, encoded, training.max_length)
     model = loaded.model
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     scorer = forward if forward is not None else CausalForward(loaded)
@@ -119,7 +129,8 @@ def finetune(
             for step, chosen in enumerate(poisson_batches(len(units), sample_rate, steps, seed)):
                 torch.manual_seed(derived_seed(seed, "dropout", step))
                 run.set_learning_rate(learning_rate_at(training, step, steps))
-                loss = run.step([encoded[index] for index in chosen])
+                with _memory_named([units[index] for index in chosen]):
+                    loss = run.step([encoded[index] for index in chosen])
                 if on_step is not None:
                     on_step(step, loss)
     finally:
@@ -133,6 +144,7 @@ def finetune(
         seconds=time.perf_counter() - began,
         empty_batches=steps - len(run.losses),
         cut_texts=cut_texts,
+        identical_views=identical_views,
         losses=tuple(run.losses),
         clipped_share=tuple(run.clipped_share),
         median_norms=tuple(run.median_norms),
@@ -166,6 +178,7 @@ def _encode_units(loaded: LoadedModel, units: Sequence[UnitViews], max_length: i
     texts = list(dict.fromkeys(text for unit in units for text in unit.views))
     whole = encode(loaded.tokenizer, texts)
     ids = {text: row[:max_length] for text, row in zip(texts, whole, strict=True)}
+    require_embedded(loaded, whole)
     encoded = [_EncodedUnit(tuple(ids[text] for text in unit.views)) for unit in units]
     for unit, found in zip(units, encoded, strict=True):
         if not found.rows or min(map(len, found.rows)) < 2:
@@ -174,7 +187,50 @@ def _encode_units(loaded: LoadedModel, units: Sequence[UnitViews], max_length: i
                 where=f"unit {unit.id!r}, max_length={max_length}",
                 fix="leave empty records out of the corpus; max_length must be at least 2",
             )
+    share = unknown_share(loaded.tokenizer, ids.values())
+    if share > MOST_UNKNOWN:
+        raise TrainingError(
+            f"{share:.0%} of the corpus' tokens are unknown to the tokenizer of model {loaded.source.name!r}"
+            f" ({loaded.tokenizer.unk_token}), so training would learn that one token",
+            where=f"{len(units)} training units, model {loaded.source.name!r}",
+            fix="use a model whose tokenizer knows this text",
+        )
     return encoded, sum(len(row) > max_length for row in whole)
+
+
+def _identical_views(units: Sequence[UnitViews], encoded: Sequence[_EncodedUnit], max_length: int) -> int:
+    """How many counterfactual rows equal a row of their unit's records; an error where all of them do."""
+    counterfactuals = identical = 0
+    for unit, found in zip(units, encoded, strict=True):
+        originals = found.rows[: unit.records]
+        added = found.rows[unit.records :]
+        counterfactuals += len(added)
+        identical += sum(row in originals for row in added)
+    if counterfactuals and identical == counterfactuals:
+        raise TrainingError(
+            f"none of {counterfactuals} counterfactuals differs from its record in the tokens that are trained on, so"
+            " augmentation would change nothing",
+            where=f"Training(max_length={max_length})",
+            fix="raise max_length so that the swapped words are not cut off, or use a model whose tokenizer knows them",
+        )
+    return identical
+
+
+@contextlib.contextmanager
+def _memory_named(units: Sequence[UnitViews]) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not units or not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+            raise
+        largest = max(units, key=lambda unit: (len(unit.views), sum(map(len, unit.views))))
+        raise TrainingError(
+            f"a step does not fit into memory; the largest unit of its batch, {largest.id!r}, has {len(largest.views)}"
+            " texts, and all texts of a unit are clipped together",
+            where=f"unit {largest.id!r}",
+            fix="keep fewer records of a unit in the corpus (some tens are plenty), or lower max_length or"
+            " micro_batch_tokens",
+        ) from error
 
 
 def micro_batches(shapes: Sequence[tuple[int, int]], max_tokens: int) -> Iterator[list[int]]:

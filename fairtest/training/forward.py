@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,43 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
             start += 1
         rows.append([bos, *ids[start:]][:max_length])
     return rows
+
+
+MOST_UNKNOWN = 0.05
+
+
+def unknown_share(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Sequence[int]]) -> float:
+    """Share, in [0, 1], of unknown tokens among all ids after the first of each row; 0 where there are none.
+
+    The first is the BOS token, which in GPT-2 has the id of the unknown token.
+    """
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return 0.0
+    found = total = 0
+    for row in rows:
+        found += sum(token == unknown for token in row[1:])
+        total += max(0, len(row) - 1)
+    return found / total if total else 0.0
+
+
+def require_embedded(loaded: LoadedModel, rows: Iterable[Sequence[int]]) -> None:
+    """Checks that the model has an embedding for each id of the rows.
+
+    Raises:
+        ModelError: a token was added to the tokenizer and not to the model.
+    """
+    known = int(loaded.model.get_input_embeddings().weight.shape[0])
+    largest = max((max(row) for row in rows if row), default=0)
+    if largest >= known:
+        token = loaded.tokenizer.convert_ids_to_tokens(largest)
+        raise ModelError(
+            f"the tokenizer of model {loaded.source.name!r} gives the id {largest} (token {token!r}), and the model"
+            f" embeds {known} ids only",
+            where=loaded.source.location,
+            fix="call model.resize_token_embeddings(len(tokenizer)) after adding a token, train it and save both, or"
+            " save the tokenizer that the model was trained with",
+        )
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def resolve_model(name: str) -> ModelSource:
 
     Raises:
         ModelError: no such directory or name, no configuration or safetensors weights in it, a package that is not
-            installed, or a hub id that is neither in the local cache nor within reach.
+            installed, an adapter beside them, or a hub id that is neither in the local cache nor within reach.
     """
     if name == TINY:
         from fairtest.tiny import model_directory
@@ -91,6 +91,14 @@ def _from_directory(name: str, kind: Literal["directory", "embedded", "hub"], di
             fix="merge the adapter into its base model and save that (peft: merge_and_unload, then save_pretrained)"
             if adapter
             else "give a directory that save_pretrained() wrote, for model and tokenizer",
+        )
+    if (directory / "adapter_config.json").is_file():
+        # transformers would load the adapter on top without a word, and the digest would not know of it.
+        raise ModelError(
+            f"model {name!r} has an adapter next to its own weights (adapter_config.json)",
+            where=where,
+            fix="merge the adapter and save the result (peft: merge_and_unload, then save_pretrained), or remove"
+            " adapter_config.json and adapter_model.safetensors",
         )
     weights = sorted(directory.glob("*.safetensors"))
     if not weights:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fairtest.augmentation import UnitViews, augment
+from fairtest.augmentation import UnitViews, augment, counterfactual, mirrored_units
 from fairtest.corpora.units import Corpus, Record, Unit
 from fairtest.errors import AugmentationError
 from fairtest.specs import CDA
@@ -29,7 +31,7 @@ LETTERS = corpus_of(
 def test_a_unit_keeps_its_records_first_and_gains_the_counterfactuals_it_has():
     augmented = augment(LETTERS, CDA())
     assert augmented.units == (
-        UnitViews("u0", ("She paid.", "It rained.", "Her bill came.", "He paid.", "His bill came.")),
+        UnitViews("u0", ("She paid.", "It rained.", "Her bill came.", "He paid.", "His bill came."), 3),
         UnitViews("u1", ("It snowed.",)),
         UnitViews("u2", ("The pregnant woman slept.",)),
         UnitViews("u3", ("John kept his word.", "John kept her word.")),
@@ -81,3 +83,44 @@ def test_the_digest_follows_the_views():
     assert augment(LETTERS, CDA()).digest == augment(LETTERS, CDA(allow_unchanged=True)).digest
     assert augment(LETTERS, CDA()).digest != augment(LETTERS, CDA(names=True)).digest
     assert augment(LETTERS, CDA()).digest != augment(LETTERS, None).digest
+
+
+def mirrored_by_definition(corpus: Corpus) -> int:
+    def mirrors(unit: Unit) -> set[str]:
+        return {text for record in unit.records if (text := counterfactual(record.text, CDA()).text) is not None}
+
+    def texts(unit: Unit) -> set[str]:
+        return {record.text for record in unit.records}
+
+    def paired(one: Unit, other: Unit) -> bool:
+        return bool(texts(one) & texts(other) or texts(one) & mirrors(other) or mirrors(one) & texts(other))
+
+    return sum(any(paired(one, other) for other in corpus.units if other is not one) for one in corpus.units)
+
+
+def test_a_corpus_with_its_counterfactuals_appended_is_mirrored_as_a_whole():
+    originals = [f"She met {count} friends." for count in range(30)]
+    copies = [f"He met {count} friends." for count in range(30)]
+    assert mirrored_units(corpus_of(*((text,) for text in originals))) == 0
+    assert mirrored_units(corpus_of(*((text,) for text in originals + copies))) == 60
+
+
+def test_one_person_with_a_text_and_its_counterfactual_mirrors_nobody():
+    assert mirrored_units(corpus_of(("She paid.", "He paid.", "He paid."), ("It rained.",))) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(["She paid.", "He paid.", "It rained.", "Her bill came.", "His bill came.", "I saw her."]),
+            min_size=1,
+            max_size=3,
+        ).map(tuple),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_mirrored_units_are_those_of_the_definition(units):
+    corpus = corpus_of(*units)
+    assert mirrored_units(corpus) == mirrored_by_definition(corpus)

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import subprocess
 import sys
@@ -5,7 +6,15 @@ import sys
 import pytest
 
 from fairtest.errors import PrivacyError
-from fairtest.privacy.accounting import PrivacyPlan, epsilon_of, naive_cda_epsilon, plan_privacy, resolve_delta
+from fairtest.privacy import accounting
+from fairtest.privacy.accounting import (
+    PrivacyPlan,
+    epsilon_of,
+    naive_cda_epsilon,
+    pair_epsilon,
+    plan_privacy,
+    resolve_delta,
+)
 from fairtest.specs import DP
 
 Q, STEPS, DELTA = 0.016, 188, 1.25e-4
@@ -124,3 +133,52 @@ def test_importing_the_accounting_is_free():
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("steps", [10**6 + 1, 10**9])
+def test_more_steps_than_can_be_accounted_for_are_refused(steps):
+    for ask in (
+        lambda: plan_privacy(DP(), units=4000, batch_size=64, steps=steps),
+        lambda: epsilon_of(1.0, Q, steps, DELTA),
+        lambda: naive_cda_epsilon(1.0, Q, steps, DELTA),
+    ):
+        with pytest.raises(PrivacyError, match=f"{steps} steps are more than can be accounted for"):
+            ask()
+
+
+def test_many_steps_are_planned_on_a_grid_that_memory_holds(monkeypatch):
+    monkeypatch.setattr(accounting, "_PRV_GRID", 1 << 17)
+    plan = plan_privacy(DP(epsilon=3.0), units=100_000, batch_size=50, steps=10**5)
+    assert 2.7 < plan.epsilon <= 3.0
+
+
+def test_a_tiny_epsilon_is_refused_without_gigabytes():
+    with pytest.raises(PrivacyError, match=r"epsilon 0\.0001 cannot be met"):
+        plan_privacy(DP(epsilon=1e-4), units=4000, batch_size=64, steps=STEPS)
+
+
+@pytest.mark.parametrize(("target", "steps", "units"), [(3.0, 188, 4000), (0.3, 60, 500)])
+def test_the_start_of_the_search_does_not_change_the_noise(target, steps, units, monkeypatch):
+    found = plan_privacy(DP(epsilon=target), units=units, batch_size=50, steps=steps)
+    monkeypatch.setattr(accounting, "_first_guess", lambda *_: 1.0)
+    assert plan_privacy(DP(epsilon=target), units=units, batch_size=50, steps=steps) == found
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 7 TiB"), OverflowError("too large")])
+def test_an_accountant_without_memory_says_what_to_change(error, monkeypatch):
+    from dp_accounting.pld import PLDAccountant
+
+    def compose(*_):
+        raise error
+
+    monkeypatch.setattr(PLDAccountant, "compose", compose)
+    with pytest.raises(PrivacyError, match=f"epsilon cannot be computed.*{error}") as caught:
+        epsilon_of(1.0, Q, STEPS, DELTA)
+    assert "fewer steps" in caught.value.fix
+
+
+def test_a_person_behind_two_units_spends_the_epsilon_of_independent_copies():
+    plan = plan_privacy(DP(epsilon=None, noise_multiplier=1.0, delta=DELTA), units=4000, batch_size=64, steps=STEPS)
+    assert pair_epsilon(plan) == naive_cda_epsilon(1.0, Q, STEPS, DELTA)
+    assert pair_epsilon(plan) > 1.5 * plan.epsilon
+    assert pair_epsilon(dataclasses.replace(plan, epsilon=math.inf, noise_multiplier=0.0)) == math.inf

@@ -162,3 +162,41 @@ def test_units_that_repeat_a_text_limit_the_claim():
     assert "another unit" not in GOOD.caveat()
     with pytest.raises(PrivacyError, match="repeated_units cannot be -1"):
         but(repeated_units=-1)
+
+
+def test_arms_of_one_seed_share_their_noise_and_the_caveat_says_so():
+    assert "arms of one seed share their noise" in GOOD.caveat()
+    assert "share their noise" not in but(repeatable=False).caveat()
+
+
+def test_the_epsilon_of_two_units_is_stated_where_units_repeat():
+    said = "for a person behind two of them epsilon is 6.08 at the same delta"
+    assert said in but(repeated_units=12, epsilon_of_two=6.08).prose()
+    assert "behind two" not in but(repeated_units=12).prose()
+    assert "behind two" not in but(epsilon_of_two=6.08).prose()
+
+
+def test_the_epsilon_of_two_survives_json_and_an_infinite_one_is_not_known():
+    stated = statement_of(PLAN, max_grad_norm=1.0, unit="record", repeated_units=3, epsilon_of_two=6.08)
+    assert PrivacyStatement.from_dict(json.loads(json.dumps(stated.as_dict()))) == stated
+    assert statement_of(PLAN, max_grad_norm=1.0, unit="record", epsilon_of_two=math.inf).epsilon_of_two is None
+    older = GOOD.as_dict()
+    del older["epsilon_of_two"]
+    assert PrivacyStatement.from_dict(older) == GOOD
+    with pytest.raises(PrivacyError, match="field epsilon_of_two of a privacy statement is '6'"):
+        PrivacyStatement.from_dict({**older, "epsilon_of_two": "6"})
+    for impossible in (-1.0, math.inf, math.nan):
+        with pytest.raises(PrivacyError, match="epsilon_of_two cannot be"):
+            but(epsilon_of_two=impossible)
+
+
+def test_many_repeated_records_are_a_problem_unless_allowed():
+    repeated = but(repeated_units=201, epsilon_of_two=6.08)
+    assert judge_privacy(but(repeated_units=200), 3.0) == []
+    problem = (
+        "201 of 4000 records have the text of another record or its counterfactual, so epsilon is per record and not"
+        " per person (6.08 for one behind two of them): name the person's column as unit_field"
+    )
+    assert judge_privacy(repeated, 3.0) == [problem]
+    assert judge_privacy(repeated, 3.0, allow_repeated=True) == []
+    assert judge_privacy(dataclasses.replace(repeated, unit="user"), 3.0) == []

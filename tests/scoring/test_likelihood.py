@@ -15,6 +15,7 @@ from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
 from fairtest.probes.probe import Probe, ProbeSet
 from fairtest.scoring import likelihood
 from fairtest.scoring.likelihood import score_probe_set, score_records, score_texts
+from fairtest.training.forward import unknown_share
 from fairtest.training.models import LoadedModel
 from fairtest.training.sources import ModelSource
 
@@ -305,3 +306,40 @@ def test_a_uniform_model_gives_every_token_the_same():
             parameter.zero_()
     (score,) = score_texts(loaded(model), ["Banana"])
     assert score.log_prob == pytest.approx(-6 * math.log(258), abs=1e-4)
+
+
+def forgetful_tokenizer():
+    """Knows each byte but z."""
+    whole = byte_tokenizer()
+    vocabulary = {token: index for token, index in whole.get_vocab().items() if token != "z"}
+    vocabulary["<unk>"] = whole.get_vocab()["z"]
+    raw = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=BOS, eos_token=EOS, unk_token="<unk>")
+
+
+def test_texts_the_tokenizer_does_not_know_are_not_scored():
+    forgetful = loaded(tokenizer=forgetful_tokenizer())
+    fine = "a" * 19 + "z"
+    assert score_records(forgetful, [fine])[1] == [20]
+    with pytest.raises(CorpusError, match=r"10% of the tokens of 2 texts are unknown") as caught:
+        score_records(forgetful, [fine, "z" + "a" * 8 + "z" + "a" * 9 + "z"])
+    assert caught.value.fix == "use a model whose tokenizer knows this text"
+    score_probe_set(forgetful, probe_set((fine, fine, fine)))
+    with pytest.raises(ProbeError, match=r"46% of the tokens of probe set 'own' are unknown"):
+        score_probe_set(forgetful, probe_set(("he zzz", "she zz", "z")))
+
+
+def test_an_unknown_token_that_is_also_bos_counts_only_inside_a_text():
+    tokenizer = byte_tokenizer()
+    tokenizer.unk_token = BOS
+    assert unknown_share(tokenizer, [[0, 5], [0, 0, 5, 6]]) == 0.25
+    assert unknown_share(tokenizer, [[0], []]) == 0
+    assert unknown_share(byte_tokenizer(), [[0, 0]]) == 0
+
+
+def test_a_token_that_the_model_does_not_embed_is_named():
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<new>"})
+    with pytest.raises(ModelError, match=r"gives the id 258 \(token '<new>'\), and the model embeds 258 ids only"):
+        score_texts(loaded(tokenizer=tokenizer), ["a"])

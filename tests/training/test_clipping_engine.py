@@ -12,7 +12,7 @@ from torch import nn
 
 from fairtest.errors import TrainingError
 from fairtest.specs import Training
-from fairtest.training.clipping import Outer, PerUnitClipping, register_rule, rules
+from fairtest.training.clipping import Outer, PerUnitClipping, register_rule, rules, terms
 from fairtest.training.models import set_trainable
 
 MODELS = {
@@ -385,3 +385,45 @@ def test_losses_must_divide_into_units():
         clipping.backward(row_losses(model, *rows_of(model, 3)), views=2)
     with pytest.raises(TrainingError, match="outside its context"):
         clipping.backward(torch.ones(2))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("most_formed", [0, terms.MAX_FORMED_VALUES], ids=["blocks", "formed"])
+def test_a_unit_of_many_records_is_exact_in_bounded_memory(name, most_formed, monkeypatch):
+    sizes = []
+    whole_gram = terms._gram
+
+    def gram(x, y):
+        sizes.append(whole_gram(x, y).numel())
+        return whole_gram(x, y)
+
+    monkeypatch.setattr(terms, "MAX_GRAM_VALUES", 5000)
+    monkeypatch.setattr(terms, "MAX_FORMED_VALUES", most_formed)
+    monkeypatch.setattr(terms, "_gram", gram)
+    model = MODELS[name]()
+    ids, lengths = rows_of(model, 60, length=5)
+    _, norms = brute_force(model, ids, lengths, 60, 1.0)
+    for limit in (float(norms) / 3, math.inf):
+        expected, _ = brute_force(model, ids, lengths, 60, limit)
+        gradients, found = clipped(model, ids, lengths, 60, limit)
+        torch.testing.assert_close(found.norms, norms, rtol=1e-5, atol=0)
+        assert relative_error(gradients, expected) < 1e-5
+    if most_formed:
+        assert not sizes  # 300 positions, and no matrix of the model has more than 40 x 16 values
+    else:
+        assert 0 < max(sizes) <= 5000
+
+
+def test_blocks_of_two_terms_give_their_inner_product(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    dense = [
+        terms.Outer(torch.randn(2, n, 6, generator=generator), torch.randn(2, n, 5, generator=generator))
+        for n in (23, 31)
+    ]
+    index = torch.randint(6, (2, 17), generator=generator)
+    found = [*dense, terms.Outer(terms.OneHot(index, 6), torch.randn(2, 17, 5, generator=generator))]
+    monkeypatch.setattr(terms, "MAX_GRAM_VALUES", 100)
+    for x in found:
+        for y in found:
+            expected = (terms.formed(x).gradient * terms.formed(y).gradient).sum((1, 2))
+            torch.testing.assert_close(terms.inner(x, y), expected, rtol=1e-4, atol=1e-4)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from model_builders import WORDS, gpt2, llama, loaded
+from model_builders import WORDS, gpt2, llama, loaded, word_tokenizer
 
 from fairtest.augmentation import UnitViews
-from fairtest.errors import TrainingError
+from fairtest.errors import ModelError, TrainingError
 from fairtest.specs import Training
 from fairtest.training import finetune as module
 from fairtest.training.finetune import NoiseSpec, finetune, micro_batches
@@ -319,3 +319,56 @@ def test_texts_longer_than_max_length_are_counted():
     texts = {view for unit in corpus() for view in unit.views}
     assert log.cut_texts == sum(len(row) > 4 for row in encode(tokenizer, sorted(texts))) > 0
     assert train(gpt2(**STILL), None)[1].cut_texts == 0
+
+
+def test_a_corpus_the_tokenizer_does_not_know_is_refused():
+    units = [*corpus(), UnitViews("novel", ("it is a truth universally acknowledged",))]
+    train(gpt2(**STILL), units=units)
+    units.append(UnitViews("its end", ("that a single man in possession of a good fortune must be in want of a wife",)))
+    with pytest.raises(TrainingError, match=r"\d% of the corpus' tokens are unknown to the tokenizer") as caught:
+        train(gpt2(**STILL), units=units)
+    assert caught.value.fix == "use a model whose tokenizer knows this text"
+
+
+def test_counterfactuals_that_are_all_cut_off_are_an_error_and_some_are_counted():
+    cut = UnitViews("cut", ("the doctor was good and he is a doctor", "the doctor was good and she is a doctor"))
+    short = UnitViews("short", ("he is good", "she is good"))
+    records = UnitViews("no counterfactual", ("he works", "he works"), records=2)
+    brief = Training(steps=4, batch_size=2, learning_rate=1e-2, max_length=6)
+    with pytest.raises(TrainingError, match="none of 1 counterfactuals differs") as caught:
+        train(gpt2(**STILL), training=brief, units=[cut, records])
+    assert caught.value.fix.startswith("raise max_length")
+    assert train(gpt2(**STILL), training=brief, units=[cut, records, short])[1].identical_views == 1
+    whole = Training(steps=4, batch_size=2, learning_rate=1e-2, max_length=16)
+    log = train(gpt2(**STILL), training=whole, units=[cut, records, short])[1]
+    assert log.identical_views == log.as_dict()["identical_views"] == 0
+
+
+@pytest.mark.parametrize("noise", [None, NoiseSpec(0.5, 1.0)])
+def test_a_step_that_memory_does_not_hold_names_the_largest_unit(noise):
+    class Greedy(Whole):
+        def token_log_probs(self, batch):
+            return super().token_log_probs(batch) + torch.zeros(1 << 52)
+
+    model = gpt2()
+    heavy = UnitViews("heavy", ("he is good", "she works", "a nurse"), records=3)
+    with pytest.raises(TrainingError, match="largest unit of its batch, 'heavy', has 3 texts") as caught:
+        finetune(loaded(model), [*corpus(7), heavy], Training(steps=1, batch_size=8), noise, 0, forward=Greedy(model))
+    assert "fewer records of a unit" in caught.value.fix
+
+
+def test_another_runtime_error_stays_what_it_is():
+    class Broken(Whole):
+        def token_log_probs(self, batch):
+            raise RuntimeError("shapes do not fit")
+
+    model = gpt2()
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        finetune(loaded(model), corpus(), TRAINING, None, 0, forward=Broken(model))
+
+
+def test_a_token_that_the_model_does_not_embed_is_an_error():
+    extra = tuple(f"w{i}" for i in range(30))
+    tokenizer = word_tokenizer(extra=extra)
+    with pytest.raises(ModelError, match=r"gives the id 48 \(token 'w29'\), and the model embeds 40 ids only"):
+        finetune(loaded(gpt2(), tokenizer), [*corpus(), UnitViews("new", ("he is w29",))], TRAINING, None, 0)

@@ -149,3 +149,11 @@ def test_resolving_loads_no_heavy_library(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_an_adapter_next_to_a_models_weights_is_refused(tmp_path):
+    directory = save_directory(tmp_path / "model")
+    (directory / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="has an adapter next to its own weights") as caught:
+        resolve_model(str(directory))
+    assert "merge_and_unload" in caught.value.fix

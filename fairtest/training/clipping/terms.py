@@ -29,6 +29,8 @@ from torch import Tensor
 # A unit's gradient is formed in full only where that takes less arithmetic than its Gram matrices and all units'
 # gradients together stay below this many values.
 MAX_FORMED_VALUES = 1 << 26
+# A unit of very many positions has Gram matrices that fit no memory: they are gone through in blocks of this size.
+MAX_GRAM_VALUES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,41 @@ def squared_norms(terms: Sequence[Term]) -> Tensor:
 def inner(x: Term, y: Term) -> Tensor:
     """<x_u, y_u> as [U]."""
     if isinstance(x, Outer) and isinstance(y, Outer):
-        return (_gram(x.left, y.left) * _gram(x.right, y.right)).sum((1, 2))
+        return _inner_by_blocks(x, y) if _gram_values(x, y) > MAX_GRAM_VALUES else _inner(x, y)
     x, y = formed(x), formed(y)
     product: Tensor = torch.linalg.vecdot(x.gradient.flatten(1), y.gradient.flatten(1))
     return product
+
+
+def _inner(x: Outer, y: Outer) -> Tensor:
+    return (_gram(x.left, y.left) * _gram(x.right, y.right)).sum((1, 2))
+
+
+def _gram_values(x: Outer, y: Outer) -> int:
+    return x.right.shape[0] * x.right.shape[1] * y.right.shape[1]
+
+
+def _inner_by_blocks(x: Outer, y: Outer) -> Tensor:
+    """The same sum over n and m, a block of n at a time; <x, x> is symmetric, so m < n of it need not be computed."""
+    units, positions, _ = x.right.shape
+    size = max(1, MAX_GRAM_VALUES // (units * y.right.shape[1]))
+    total = x.right.new_zeros(units)
+    for start in range(0, positions, size):
+        end = min(start + size, positions)
+        block = _positions(x, start, end)
+        if x is not y:
+            total += _inner(block, y)
+            continue
+        total += _inner(block, block)
+        if end < positions:
+            total += 2 * _inner(block, _positions(x, end, positions))
+    return total
+
+
+def _positions(term: Outer, start: int, end: int) -> Outer:
+    left = term.left
+    part = OneHot(left.index[:, start:end], left.size) if isinstance(left, OneHot) else left[:, start:end]
+    return Outer(part, term.right[:, start:end])
 
 
 def _gram(x: Tensor | OneHot, y: Tensor | OneHot) -> Tensor:
@@ -104,12 +137,41 @@ def cheapest(terms: list[Term]) -> list[Term]:
     For a parameter with one term, Gram matrices take U N^2 (R + C) multiplications and the weighted sum U N R C more;
     the gradients written out take U N R C, and norm and sum are then nearly free.
     """
+    outer = [term for term in terms if isinstance(term, Outer)]
+    if any(_gram_values(x, y) > MAX_GRAM_VALUES for x in outer for y in outer) and _formed_is_cheaper(outer):
+        return [PerUnit(_formed_sum([*outer, *(term for term in terms if isinstance(term, PerUnit))]))]
     if len(terms) != 1 or not isinstance(terms[0], Outer) or isinstance(terms[0].left, OneHot):
         return terms
     (units, positions, rows), columns = terms[0].left.shape, terms[0].right.shape[2]
     if positions * (rows + columns) > rows * columns and units * rows * columns <= MAX_FORMED_VALUES:
         return [formed(terms[0])]
     return terms
+
+
+def _formed_is_cheaper(terms: Sequence[Outer]) -> bool:
+    """For units with many positions: N R C values to add up for a dense term, against N^2 (R + C) for its Grams."""
+    units, _, columns = terms[0].right.shape
+    rows = _rows(terms[0])
+    if units * rows * columns > MAX_FORMED_VALUES:
+        return False
+    dense = [term.right.shape[1] * rows for term in terms if not isinstance(term.left, OneHot)]
+    grams = sum(
+        x.right.shape[1] * y.right.shape[1] * (columns if isinstance(x.left, OneHot) else rows + columns) // 2
+        for x in terms
+        for y in terms
+    )
+    return (sum(dense) + rows) * columns < grams
+
+
+def _rows(term: Outer) -> int:
+    return term.left.size if isinstance(term.left, OneHot) else term.left.shape[2]
+
+
+def _formed_sum(terms: Sequence[Term]) -> Tensor:
+    total = formed(terms[0]).gradient
+    for term in terms[1:]:
+        total += formed(term).gradient
+    return total
 
 
 def weighted_sum(term: Term, weights: Tensor, out: Tensor) -> None:
