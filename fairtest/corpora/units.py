@@ -61,15 +61,6 @@ class Corpus:
             ]
         )
 
-    @property
-    def repeated_units(self) -> int:
-        """How many units hold a text that another unit holds too."""
-        owners: dict[str, set[str]] = {}
-        for unit in self.units:
-            for record in unit.records:
-                owners.setdefault(record.text, set()).add(unit.id)
-        return len({unit_id for ids in owners.values() if len(ids) > 1 for unit_id in ids})
-
     def split(self, held_out: float) -> tuple[Corpus, Corpus]:
         """(training units, held-out units): a unit's side follows from a hash of its id alone, so it is the same
         in every arm, seed and process. `held_out` is the expected share, in (0, 1).

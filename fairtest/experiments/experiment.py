@@ -5,6 +5,7 @@ Only a miss imports torch: keys are digests of files and texts, values come from
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -320,6 +321,7 @@ class Experiment:
                     where=f"arm {spec.name}, seed {seed}",
                     fix="remove the run from the store and train it again",
                 )
+        repeated = self._repeated_units()
         released = "the trained weights after the last step"
         if len(seeds) > 1:
             released += f", of one seed ({len(seeds)} seeds were trained to measure; releasing several adds up)"
@@ -328,9 +330,29 @@ class Experiment:
             max_grad_norm=spec.dp.max_grad_norm,
             unit=self.training_corpus.unit_name,
             max_views_per_unit=max(record["views_per_unit"] for record in records),
-            repeated_units=self.training_corpus.repeated_units,
+            repeated_units=repeated,
+            epsilon_of_two=self._epsilon_of_two(plan) if repeated else None,
             released=released,
         )
+
+    def _repeated_units(self) -> int:
+        """Units that repeat or mirror the text of another unit; looked for once a corpus."""
+        from fairtest.augmentation import lexicon_digest, mirrored_units
+
+        key = {"corpus": self.training_corpus.digest, "augmentation": [AUGMENTATION_VERSION, lexicon_digest()]}
+        found = self.store.obtain_json("repeated-units", key, lambda: {"units": mirrored_units(self.training_corpus)})
+        return int(found["units"])
+
+    def _epsilon_of_two(self, plan: PrivacyPlan) -> float:
+        """Epsilon for a person behind two units, computed once a plan."""
+        from fairtest.privacy.accounting import pair_epsilon
+
+        def compute() -> dict[str, Any]:
+            epsilon = pair_epsilon(plan)
+            return {"epsilon": epsilon if math.isfinite(epsilon) else None}
+
+        found = self.store.obtain_json("pair-epsilon", {"version": PLAN_VERSION, "plan": plan.as_dict()}, compute)
+        return math.inf if found["epsilon"] is None else float(found["epsilon"])
 
     # -- scores ---------------------------------------------------------------------------------------------------
 

@@ -196,7 +196,9 @@ def judge_privacy_claim(
         _finite("max_delta", max_delta)
     require_arms(arm)
     statement = arm.statement()
-    problems = judge_privacy(statement, max_epsilon=max_epsilon, max_delta=max_delta, unit=unit)
+    problems = judge_privacy(
+        statement, max_epsilon=max_epsilon, max_delta=max_delta, unit=unit, allow_repeated=allow_repeated
+    )
     epsilon = statement.epsilon if statement is not None else math.inf
     guards = _trained_guards((arm,), settings)
     verdict = Verdict.FAIL if problems else Verdict.PASS

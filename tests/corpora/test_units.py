@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fairtest.corpora.units import Corpus, Record, Unit, group_into_units
 from fairtest.errors import CorpusError
@@ -14,14 +12,6 @@ def corpus_of(*texts_by_unit, name="c"):
         for index, texts in enumerate(texts_by_unit)
     )
     return Corpus(name, units)
-
-
-@given(st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=3), min_size=1, max_size=8))
-def test_units_that_hold_anothers_text_are_counted(texts):
-    expected = sum(
-        any(text in other for text in mine for j, other in enumerate(texts) if j != i) for i, mine in enumerate(texts)
-    )
-    assert corpus_of(*texts).repeated_units == expected
 
 
 def test_the_digest_is_of_the_content_and_not_of_the_name():

@@ -10,6 +10,8 @@ import torch
 from fairtest.errors import CorpusError, SettingsError, SpecError
 from fairtest.experiments.arms import Arms, custom_arm
 from fairtest.experiments.experiment import Experiment
+from fairtest.gates.judge import judge_privacy_claim
+from fairtest.privacy.statement import judge_privacy
 from fairtest.settings import Settings
 from fairtest.specs import Arm, Training
 from fairtest.store import Store
@@ -127,3 +129,28 @@ def test_without_a_corpus_only_the_pretrained_model_can_be_scored(make):
 
 def test_epochs_of_one_arm_replace_the_sessions_steps(make):
     assert custom_arm(make(), "long", epochs=2.0).spec.training.steps_for(160) == 10
+
+
+def test_copies_added_as_records_are_found_and_the_epsilon_of_the_person_behind_two_is_told(make, tmp_path, records):
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    generated = corpus("private", 0.65, 200, seed=1)
+    copies = [
+        {**row, "id": f"{row['id']}-copy", "text": made.counterfactual}
+        for row, made in zip(rows, generated, strict=True)
+    ]
+    naive = tmp_path / "naive.jsonl"
+    naive.write_text("".join(json.dumps(row) + "\n" for row in rows + copies))
+    settings = Settings(undecided="warn", min_improvement=1e-6)
+    arm = Arms(make(corpus=str(naive), steps=4)).dp
+    statement = arm.statement()
+    assert statement.repeated_units > 0.7 * statement.units
+    assert statement.epsilon_of_two > 1.5 * statement.epsilon
+    assert (
+        "name the person's column"
+        in judge_privacy_claim(
+            arm, max_epsilon=3.0, max_delta=None, unit=None, allow_repeated=False, settings=settings
+        ).reason
+    )
+    assert Arms(make(steps=4)).dp.statement().repeated_units == 0
+    allowed = judge_privacy(statement, max_epsilon=3.0, allow_repeated=True)
+    assert allowed == []
