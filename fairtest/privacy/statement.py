@@ -176,9 +176,8 @@ class PrivacyStatement:
             )
         if self.repeatable:
             limits.append(
-                "the noise is repeatable from a seed, which serves tests and paired comparisons: weights made this way"
-                " are not for release; arms of one seed share their noise, so the epsilons of two of them do not add up"
-                " to one for releasing both: their noise can cancel out"
+                "the noise can be drawn again from its seed, and arms of one seed share their noise, which serves paired"
+                " comparisons: weights made this way are not for release"
             )
         return "; ".join(limits)
 
