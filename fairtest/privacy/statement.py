@@ -176,8 +176,8 @@ class PrivacyStatement:
             )
         if self.repeatable:
             limits.append(
-                "the noise can be drawn again from its seed, and arms of one seed share their noise, which serves paired"
-                " comparisons: weights made this way are not for release"
+                "the noise can be drawn again from its seed, and arms of one seed share their noise, which serves"
+                " paired comparisons: weights made this way are not for release"
             )
         return "; ".join(limits)
 
