@@ -9,7 +9,7 @@ import fairtest
 
 STEREOSET = [f"stereoset.ss[{axis}]" for axis in ("gender", "race", "religion")]
 CROWS_PAIRS = [f"crows_pairs.preference[{axis}]" for axis in ("gender", "religion")]
-LANGUAGE = [f"stereoset.lms[{axis}]" for axis in ("gender", "race", "religion")]
+LANGUAGE = [f"stereoset.{score}[{axis}]" for score in ("lms", "icat") for axis in ("gender", "race", "religion")]
 EPSILONS = [3.0, 8.0]
 
 

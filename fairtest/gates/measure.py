@@ -11,22 +11,46 @@ import numpy.typing as npt
 from fairtest.errors import ComparisonError, MetricError
 from fairtest.experiments.arms import Measured
 from fairtest.gates.result import Estimate
-from fairtest.metrics import MetricRef, item_values, parse_metric
+from fairtest.metrics import MetricRef, icat_score, item_values, parse_metric
 from fairtest.statistics.intervals import Interval, mean_interval, weighted_mean_interval
 
 Values = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.str_]
+_ICAT = re.compile(r"stereoset\.icat(?P<axis>\[[^\[\]]+\])?")
 _PERPLEXITY = re.compile(r"perplexity(\[(?P<group>[^\[\]]+)\])?")
 
 
 def measure(arm: Measured, metric: str, *, confidence: float) -> tuple[Estimate, int, int, int]:
-    """(estimate, seeds, items, clusters) of one arm on one metric."""
+    """(estimate, seeds, items, clusters) of one arm on one metric: a named metric, or one of two that are no means of
+    items and so cannot be gated, "perplexity" (or "perplexity[GROUP]") and "stereoset.icat" (or
+    "stereoset.icat[AXIS]").
+    """
     perplexity = _PERPLEXITY.fullmatch(metric) if isinstance(metric, str) else None
     if perplexity is not None:
         return _perplexity(arm, perplexity["group"], confidence)
+    icat = _ICAT.fullmatch(metric) if isinstance(metric, str) else None
+    if icat is not None:
+        return _icat(arm, icat["axis"] or "", confidence)
     ref = parse_metric(metric)
     values, _, clusters = item_matrix(arm, ref)
     interval = mean_interval(values, clusters, confidence=confidence)
+    return estimate_of(interval), interval.seeds, interval.items, interval.clusters
+
+
+def _icat(arm: Measured, axis: str, confidence: float) -> tuple[Estimate, int, int, int]:
+    """ICAT = LMS min(SS, 100 - SS) / 50 of the two means, with the interval of its linearisation (delta method).
+
+    Each item and seed stands for ICAT plus its part in the derivative by LMS and by SS, so that seeds and clusters
+    enter
+    as they do for a mean. At SS = 50 the derivative jumps and the interval is only a guide.
+    """
+    lms, _, clusters = item_matrix(arm, parse_metric(f"stereoset.lms{axis}"))
+    ss, _, _ = item_matrix(arm, parse_metric(f"stereoset.ss{axis}"))
+    lm_score, ss_score = float(lms.mean()), float(ss.mean())
+    by_lms = min(ss_score, 100.0 - ss_score) / 50.0
+    by_ss = lm_score / 50.0 * (1.0 if ss_score < 50.0 else -1.0)
+    linear = icat_score(lm_score, ss_score) + by_lms * (lms - lm_score) + by_ss * (ss - ss_score)
+    interval = mean_interval(linear, clusters, confidence=confidence)
     return estimate_of(interval), interval.seeds, interval.items, interval.clusters
 
 

@@ -25,8 +25,9 @@ _PRECISION = 1e-3
 _TOO_WEAK = 200.0
 _PRV_ERROR = 0.01
 _MOST_STEPS = 10**6
-_PRV_GRID = 1 << 23  # points of a loss distribution: a few hundred megabytes and some seconds
-_NUDGES = 20
+_PRV_GRID = 1 << 21  # points of a loss distribution: a gigabyte and some seconds
+_NUDGES = 100
+_HOPELESS = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def plan_privacy(dp: DP, *, units: int, batch_size: int, steps: int) -> PrivacyP
         noise_multiplier = _calibrate(float(dp.epsilon or 0.0), sample_rate, steps, delta)
     epsilon, accountant = _reported(noise_multiplier, sample_rate, steps, delta)
     for _ in range(_NUDGES):
-        if dp.epsilon is None or epsilon <= dp.epsilon:
+        if dp.epsilon is None or epsilon <= dp.epsilon or epsilon > _HOPELESS * dp.epsilon:
             break
         noise_multiplier *= 1 + _PRECISION
         epsilon, accountant = _reported(noise_multiplier, sample_rate, steps, delta)
