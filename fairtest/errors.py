@@ -6,6 +6,8 @@ Each message says what was wrong, where, and what to do. A caller that wants to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class FairtestError(Exception):
     """An error the user can repair.
@@ -22,6 +24,10 @@ class FairtestError(Exception):
         self.fix = fix
         super().__init__(what, where, fix)
 
+    def __reduce__(self) -> tuple[Callable[..., FairtestError], tuple[object, ...]]:
+        # Errors cross process borders, and an exception is rebuilt from positional arguments unless told otherwise.
+        return _rebuilt, (type(self), self.what, self.where, self.fix)
+
     def __str__(self) -> str:
         lines = [self.what]
         if self.where:
@@ -29,6 +35,10 @@ class FairtestError(Exception):
         if self.fix:
             lines.append(f"  do:    {self.fix}")
         return "\n".join(lines)
+
+
+def _rebuilt(kind: type[FairtestError], what: str, where: str, fix: str) -> FairtestError:
+    return kind(what, where=where, fix=fix)
 
 
 class SettingsError(FairtestError):

@@ -46,6 +46,8 @@ class Settings:
         undecided: what an UNDECIDED verdict does to its test: "fail", "warn", "skip"; "auto" fails where the
             environment variable CI is set and warns elsewhere.
         threads: CPU threads for torch; 0: all cores.
+        workers: processes that train the seeds of an arm side by side, each with `threads` threads and a model of its
+            own.
         cache_dir: the store. report_dir: where reports are written.
     """
 
@@ -78,6 +80,7 @@ class Settings:
     max_collapse: float = 2.0
     undecided: str = "auto"
     threads: int = 0
+    workers: int = 1
     cache_dir: str = ".fairtest"
     report_dir: str = ".fairtest/report"
     origin: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -94,6 +97,8 @@ class Settings:
             raise _bad(self, "max_collapse", "a finite number above 1")
         if self.seeds < 1:
             raise _bad(self, "seeds", "a whole number of at least 1 (at least 5 for a claim about training)")
+        if self.workers < 1:
+            raise _bad(self, "workers", "a whole number of at least 1")
         if self.threads < 0:
             raise _bad(self, "threads", "a whole number >= 0")
         if self.undecided not in UNDECIDED_CHOICES:

@@ -94,14 +94,17 @@ class TunedArm:
 
     def train(self) -> tuple[dict[str, Any], ...]:
         """Trains what is missing; one training record a seed (steps, losses, clipped share, seconds, coverage, ...)."""
+        self.experiment.prepare(self.spec, self.seeds)
         return tuple(self.experiment.training_record(self.spec, seed) for seed in self.seeds)
 
     def scores(self, probe_set: str, axis: str | None = None) -> tuple[ProbeScores, ...]:
         """Scores on a probe set, or on one axis of it, one entry a seed."""
+        self.experiment.prepare(self.spec, self.seeds, probe_set, axis)
         return tuple(self.experiment.scores(self.spec, seed, probe_set, axis) for seed in self.seeds)
 
     def held_out(self) -> HeldOut:
         """Held-out losses of every seed."""
+        self.experiment.prepare(self.spec, self.seeds)
         return self.experiment.held_out(self.spec, self.seeds)
 
     def start(self) -> TunedArm:
@@ -110,6 +113,7 @@ class TunedArm:
 
     def statement(self) -> PrivacyStatement | None:
         """Privacy statement of the arm, from what its runs did; trains what is missing."""
+        self.experiment.prepare(self.spec, self.seeds)
         return self.experiment.statement(self.spec, self.seeds)
 
     def load(self, seed: int = 0) -> tuple[Any, Any]:

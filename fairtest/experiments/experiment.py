@@ -31,6 +31,7 @@ from fairtest.training.sources import ModelSource, resolve_model
 
 if TYPE_CHECKING:
     from fairtest.augmentation import Augmented
+    from fairtest.experiments.workers import Workers
     from fairtest.privacy.accounting import PrivacyPlan
     from fairtest.training.models import LoadedModel
     from fairtest.training.trunk import TrunkCache
@@ -80,6 +81,7 @@ class Experiment:
         self._probe_sets: dict[str, ProbeSet] = {}
         self._resident: _Resident | None = None
         self._trunk_cache: TrunkCache | None = None
+        self._workers: Workers | None = None
 
     def arm(self, spec: Arm) -> TunedArm:
         """A handle on an arm; trains nothing.
@@ -171,6 +173,36 @@ class Experiment:
     def run_digest(self, spec: Arm, seed: int) -> str:
         """Digest of one run: everything that decides its weights."""
         return digest_of(self._run_key(spec, seed))
+
+    def prepare(self, spec: Arm, seeds: Sequence[int], probe_set: str | None = None, axis: str | None = None) -> None:
+        """Trains the runs that are not there side by side, if more than one is wanted and settings.workers allows
+        it.
+        """
+        if self.settings.workers < 2 or spec.training is None:
+            return
+        if probe_set is not None and axis is not None:
+            self.probe_set(probe_set).only(axis)  # a wrong name is told before anything is trained
+        missing = [seed for seed in seeds if self.store.find("run", self._run_key(spec, seed)) is None]
+        if len(missing) < 2:
+            return
+        self.privacy_plan(spec)
+        if self._workers is None:
+            from fairtest.experiments.workers import Workers
+
+            self._workers = Workers(self.settings.workers)
+        from fairtest.experiments.workers import Job
+
+        jobs = [Job(self.settings, spec, seed, probe_set, axis) for seed in missing]
+        label = f"train {spec.name}, {len(jobs)} seeds"
+        try:
+            with self.progress.work(label, len(jobs), "seed") as advance:
+                for job, seconds in self._workers.run(jobs):
+                    digest = self.run_digest(spec, job.seed)
+                    self.ledger[digest] = {"arm": spec.name, "seed": job.seed, "seconds": seconds}
+                    advance()
+        except BaseException:
+            self._workers = None
+            raise
 
     # -- training -------------------------------------------------------------------------------------------------
 

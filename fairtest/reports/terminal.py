@@ -72,7 +72,7 @@ def totals(summary: Mapping[str, Any]) -> str:
             f"{_count(summary['failed_otherwise'], 'test')} that asked for a verdict FAILED for another reason"
         )
     if summary["runs_trained"]:
-        parts.append(f"{_count(summary['runs_trained'], 'run')} trained in {summary['training_seconds']:.0f} s")
+        parts.append(f"{_count(summary['runs_trained'], 'run')} trained ({summary['training_seconds']:.0f} s)")
     if summary["runs_from_store"]:
         parts.append(f"{_count(summary['runs_from_store'], 'run')} from the store")
     return "; ".join(parts)

@@ -248,7 +248,9 @@ def _uncaptured(config: pytest.Config) -> Callable[[], Any]:
     def context() -> Generator[None, None, None]:
         with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
             if reporter is not None:
-                reporter.ensure_newline()
+                writer = reporter._tw  # noqa: SLF001 - pytest tells nowhere else whether a line is open
+                if writer.width_of_current_line:
+                    writer.line()
                 reporter.flush()
             yield
 

@@ -78,7 +78,7 @@ def test_every_fixture_and_helper_and_what_they_leave(trained_project):
     assert "fairtest/gates" not in text.replace("\\", "/")
     rows = [line.split() for line in text.splitlines() if line.startswith(("PASS ", "FAIL "))]
     assert [row[0] for row in rows] == ["PASS", "FAIL", "PASS", "FAIL", "PASS"]
-    assert "5 gates: 3 PASS, 2 FAIL; 6 runs trained in" in text
+    assert "5 gates: 3 PASS, 2 FAIL; 6 runs trained (" in text
     report = json.loads((project / ".fairtest/report/report.json").read_text())
     assert report["summary"]["gates"] == 5
     assert {gate["verdict"] for gate in report["gates"]} == {"PASS", "FAIL"}

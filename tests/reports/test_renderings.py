@@ -82,7 +82,7 @@ def test_a_wide_terminal_has_one_row_a_gate():
 
 def test_totals_count_verdicts_and_runs():
     assert totals(document()["summary"]) == (
-        "5 gates: 3 PASS, 1 FAIL, 1 UNDECIDED; 1 run trained in 2 s; 1 run from the store"
+        "5 gates: 3 PASS, 1 FAIL, 1 UNDECIDED; 1 run trained (2 s); 1 run from the store"
     )
 
 
