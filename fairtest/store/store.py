@@ -118,6 +118,9 @@ class Store:
             found = self._read(kind, digest)
             if found is not None:
                 return found
+            # Whoever was killed while making this entry left its scraps; holding the lock, they are ours to remove.
+            for scraps in (self.root / "work").glob(f"{kind}-{digest[:12]}-*"):
+                shutil.rmtree(scraps, ignore_errors=True)
             work = self.root / "work" / f"{kind}-{digest[:12]}-{uuid.uuid4().hex[:8]}"
             work.mkdir()
             try:

@@ -67,7 +67,9 @@ def test_a_killed_process_leaves_no_entry_and_no_lock(tmp_path):
     process.join()
     store = Store(tmp_path / "s")
     assert store.find("run", {"a": 1}) is None
+    assert len(list((tmp_path / "s" / "work").iterdir())) == 1
     assert store.obtain_json("run", {"a": 1}, lambda: {"made": "again"}) == {"made": "again"}
+    assert list((tmp_path / "s" / "work").iterdir()) == []
 
 
 def _counting_maker(root: str, log: str) -> None:
