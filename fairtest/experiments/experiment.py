@@ -175,9 +175,7 @@ class Experiment:
         return digest_of(self._run_key(spec, seed))
 
     def prepare(self, spec: Arm, seeds: Sequence[int], probe_set: str | None = None, axis: str | None = None) -> None:
-        """Trains the runs that are not there side by side, if more than one is wanted and settings.workers allows
-        it.
-        """
+        """Trains the runs that are not there side by side, if there are two or more and settings.workers allows it."""
         if self.settings.workers < 2 or spec.training is None:
             return
         if probe_set is not None and axis is not None:

@@ -55,12 +55,15 @@ def summary_rows(gates: Iterable[Mapping[str, Any]], width: int) -> list[tuple[s
 
 
 def notes(gates: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What limits a privacy claim that holds, one line each."""
-    by_finding: dict[str, list[str]] = {}
+    """What limits a verdict, one line each: what a privacy claim does not say, and gates that rest on one seed."""
+    limits: dict[str, list[str]] = {}
     for gate in gates:
         if gate["gate"] == "privacy" and gate["finding"]:
-            by_finding.setdefault(str(gate["finding"]), []).append(str(gate["candidate"]))
-    return [f"note: {', '.join(dict.fromkeys(arms))}: {finding}" for finding, arms in by_finding.items()]
+            limits.setdefault(str(gate["finding"]), []).append(str(gate["candidate"]))
+        elif gate["items"] and gate["seeds"] == 1:
+            limit = "one seed, so the verdict is about this checkpoint only and not about training"
+            limits.setdefault(limit, []).append(gate_name(gate)[1])
+    return [f"note: {', '.join(dict.fromkeys(arms))}: {limit}" for limit, arms in limits.items()]
 
 
 def totals(summary: Mapping[str, Any]) -> str:

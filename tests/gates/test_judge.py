@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arms_of_numbers import NumbersArm, pretrained, ratios, tuned
+from conftest import CI_VARIABLES
 
 from fairtest.errors import ComparisonError, MetricError
-from fairtest.gates.assertions import assert_no_amplification, assert_utility
+from fairtest.gates.assertions import assert_no_amplification, assert_utility, undecided_policy
 from fairtest.gates.judge import decide, judge_amplification, judge_utility
 from fairtest.gates.result import (
     Estimate,
@@ -209,3 +210,10 @@ def test_a_recorded_result_is_plain_data():
     data = json.loads(json.dumps(seen[0].as_dict()))
     assert data["verdict"] == "PASS"
     assert data["change"]["low"] <= data["change"]["value"] <= data["change"]["high"]
+
+
+@pytest.mark.parametrize("variable", CI_VARIABLES)
+def test_every_build_server_fails_an_undecided_gate(variable, monkeypatch):
+    assert undecided_policy(Settings()) == "warn"
+    monkeypatch.setenv(variable, "1")
+    assert undecided_policy(Settings()) == "fail"

@@ -14,7 +14,7 @@ from fairtest.gates.result import Estimate, GateResult, Guard, Verdict
 from fairtest.reports import build_document, dump, finite, write_text
 from fairtest.reports.__main__ import main
 from fairtest.reports.markdown import escape, render
-from fairtest.reports.terminal import estimate_text, summary_rows, totals
+from fairtest.reports.terminal import estimate_text, notes, summary_rows, totals
 from fairtest.settings import Settings
 
 
@@ -164,3 +164,11 @@ def test_a_stored_report_is_rendered_again(tmp_path, capsys):
     (tmp_path / "other.json").write_text("[]")
     assert main([str(tmp_path / "other.json")]) == 2
     assert "this is no report of fairtest" in capsys.readouterr().err
+
+
+def test_the_terminal_tells_that_a_verdict_rests_on_one_seed():
+    single = gate(seeds=1, candidate="dp")
+    assert notes([single, single, gate()]) == [
+        "note: dp against baseline: one seed, so the verdict is about this checkpoint only and not about training"
+    ]
+    assert notes(GATES) == []
