@@ -30,15 +30,17 @@ class Settings:
         model: a directory, a hub id, or an embedded name ("fairtest/tiny", "smollm2-135m").
         corpus: the private corpus: a path (text, JSONL, CSV, Parquet), or "hf:org/name".
         text_field: the column that holds a record's text.
+        unit: the privacy unit, "record", "document" or "user"; None: "record", or what `unit_field` is called.
         unit_field: the column that names the privacy unit (a user, a document); None: each record is a unit.
+        max_records_per_unit: records of a unit that are trained on at most; None: all.
         group_field: the column by which held-out perplexity is also reported.
         data_dir: where published probe sets lie (StereoSet, CrowS-Pairs).
-        epsilon, delta, max_grad_norm: of the DP arms (`fairtest.DP`).
+        epsilon, delta, max_grad_norm, release, clipping: of the DP arms (`fairtest.DP`).
         cda_axes, cda_names: of the CDA arms (`fairtest.CDA`).
         seeds: number of paired seeds an arm is trained with.
-        steps, epochs, batch_size, learning_rate, lr_schedule, weight_decay, max_length, trainable, lora_rank,
-            lora_layers,
-            micro_batch_tokens: `fairtest.Training`.
+        steps, epochs, batch_size, optimizer, learning_rate, lr_schedule, warmup_steps, weight_decay, momentum,
+            max_length, long_texts, precision, trainable, lora_rank, lora_layers, micro_batch_tokens,
+            gradient_checkpointing: `fairtest.Training`.
         held_out: share of units never trained on, for perplexity and the guards.
         confidence: of every interval.
         min_improvement: nats per token of held-out loss an arm must gain over the pretrained model to count as trained.
@@ -54,26 +56,36 @@ class Settings:
     model: str = "fairtest/tiny"
     corpus: str | None = None
     text_field: str = "text"
+    unit: str | None = None
     unit_field: str | None = None
+    max_records_per_unit: int | None = None
     group_field: str | None = None
     data_dir: str | None = None
     epsilon: float = 3.0
     delta: float | str = "auto"
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | str = 1.0
+    release: bool = False
+    clipping: str = "fairtest"
     cda_axes: tuple[str, ...] = ("gender",)
     cda_names: bool = False
     seeds: int = 3
     steps: int | None = None
     epochs: float = 3.0
     batch_size: int = 64
+    optimizer: str = "adamw"
     learning_rate: float = 5e-4
     lr_schedule: str = "linear"
+    warmup_steps: int = 0
     weight_decay: float = 0.0
+    momentum: float = 0.0
     max_length: int = 128
+    long_texts: str = "cut"
+    precision: str = "float32"
     trainable: str = "all"
     lora_rank: int = 8
     lora_layers: int | None = None
     micro_batch_tokens: int = 4096
+    gradient_checkpointing: bool = False
     held_out: float = 0.1
     confidence: float = 0.95
     min_improvement: float = 0.01
@@ -113,7 +125,8 @@ class Settings:
     @property
     def dp(self) -> DP:
         """The `DP` of the DP arms."""
-        return DP(epsilon=self.epsilon, delta=self.delta, max_grad_norm=self.max_grad_norm)  # type: ignore[arg-type]
+        names = ("epsilon", "delta", "max_grad_norm", "unit", "release", "clipping")
+        return DP(**{name: getattr(self, name) for name in names})
 
     @property
     def cda(self) -> CDA:

@@ -16,7 +16,12 @@ from typing import Any, Literal
 from fairtest.errors import SpecError
 
 AUGMENTATION_AXES = ("gender",)
-LR_SCHEDULES = ("linear", "constant")
+LR_SCHEDULES = ("linear", "cosine", "constant")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+PRECISIONS = ("float32", "bfloat16")
+LONG_TEXTS = ("cut", "blocks")
+UNITS = ("record", "document", "user")
+CLIPPING_ENGINES = ("fairtest", "opacus")
 
 
 def digest_of(value: Any) -> str:
@@ -41,14 +46,23 @@ class DP:
     Args:
         epsilon: the budget to spend over the whole run, > 0. None only in an ablation that names its noise.
         delta: below 1/N; "auto" is 1 / (10 N) with N the number of training units.
-        max_grad_norm: C, the largest L2 norm a unit's gradient may have in the sum.
+        max_grad_norm: C, the largest L2 norm a unit's gradient may have in the sum. "median": the median norm of the
+            held-out units' gradients at the pretrained model, so that choosing it reads no training unit.
         noise_multiplier: sigma, the noise's standard deviation in multiples of C. None: calibrated to epsilon.
+        unit: what the claim is about; an error where the corpus is not grouped by it. None: whatever it is grouped by.
+        release: noise and batches from the operating system's entropy: a model that may be published, and a run that
+            nobody can repeat. False: from the run's seed, for comparisons.
+        clipping: "fairtest" takes one backward pass and needs a rule for each kind of trained layer; "opacus" forms
+            each record's gradient, slower and with more memory, for layers without a rule.
     """
 
     epsilon: float | None = 3.0
     delta: float | Literal["auto"] = "auto"
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | Literal["median"] = 1.0
     noise_multiplier: float | None = None
+    unit: str | None = None
+    release: bool = False
+    clipping: str = "fairtest"
 
     def __post_init__(self) -> None:
         if self.epsilon is None:
@@ -85,15 +99,36 @@ class DP:
             'leave "auto" for 1 / (10 N)',
         )
         _require(
-            _number(self.max_grad_norm) and self.max_grad_norm > 0,
-            f"max_grad_norm must be a number above 0, got {self.max_grad_norm!r}",
+            self.max_grad_norm == "median" or (_number(self.max_grad_norm) and self.max_grad_norm > 0),
+            f'max_grad_norm must be a number above 0 or "median", got {self.max_grad_norm!r}',
             "DP(max_grad_norm=)",
             "1.0 is usual",
+        )
+        _require(
+            self.unit is None or self.unit in UNITS,
+            f"unit must be one of {', '.join(UNITS)}, got {self.unit!r}",
+            "DP(unit=)",
+            "leave it out to claim whatever the corpus is grouped by",
+        )
+        _require(
+            isinstance(self.release, bool),
+            f"release must be True or False, got {self.release!r}",
+            "DP(release=)",
+            "True draws noise that nobody can repeat",
+        )
+        _require(
+            self.clipping in CLIPPING_ENGINES,
+            f"clipping must be one of {', '.join(CLIPPING_ENGINES)}, got {self.clipping!r}",
+            "DP(clipping=)",
+            'leave it out, unless a layer has no rule: then clipping="opacus"',
         )
         # DP(epsilon=3) and DP(epsilon=3.0) are equal, so they need one digest.
         if self.epsilon is not None:
             object.__setattr__(self, "epsilon", float(self.epsilon))
-        object.__setattr__(self, "max_grad_norm", float(self.max_grad_norm))
+        if self.max_grad_norm != "median":
+            object.__setattr__(self, "max_grad_norm", float(self.max_grad_norm))
+        if self.noise_multiplier is not None:
+            object.__setattr__(self, "noise_multiplier", float(self.noise_multiplier))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,28 +171,42 @@ class Training:
         steps: optimizer steps; None: as many as `epochs` passes need, ceil(epochs * N / batch_size).
         epochs: expected passes over the training units; used when steps is None.
         batch_size: expected number of units in a (Poisson-sampled) batch.
-        learning_rate: of AdamW, at the first step.
-        lr_schedule: "linear" falls to zero over the run (seeds then end closer together), "constant" stays.
-        weight_decay: of AdamW.
-        max_length: tokens of a text that are used, counted with the special tokens.
+        optimizer: "adamw", "adam" or "sgd"; under DP the noisy mean gradient goes through the same optimizer.
+        learning_rate: the largest of the run.
+        lr_schedule: "linear" and "cosine" fall to zero over the run (seeds then end closer together), "constant" stays.
+        warmup_steps: steps over which the rate rises linearly to `learning_rate` first.
+        weight_decay: decoupled with "adamw", an L2 penalty with "adam" and "sgd"; it reads no data.
+        momentum: of "sgd".
+        max_length: tokens that go through the model in one row, counted with the special tokens.
+        long_texts: a text with more tokens is "cut" off there, or goes on in further "blocks" of the same unit.
+        precision: of the forward and backward pass: "float32", or "bfloat16" under autocast; weights, norms, noise and
+            optimizer are float32 in both.
         trainable: "all" parameters, "lora" adapters, or "last:K" for the last K decoder layers.
         lora_rank: rank of the adapters, with trainable="lora".
         lora_layers: put adapters on the last this many decoder layers; None: all of them.
         micro_batch_tokens: tokens (padding included) that go through the model at once; speed and memory only,
             never the result beyond rounding.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them; memory and
+            speed only.
     """
 
     steps: int | None = None
     epochs: float = 3.0
     batch_size: int = 64
+    optimizer: str = "adamw"
     learning_rate: float = 5e-4
     lr_schedule: str = "linear"
+    warmup_steps: int = 0
     weight_decay: float = 0.0
+    momentum: float = 0.0
     max_length: int = 128
+    long_texts: str = "cut"
+    precision: str = "float32"
     trainable: str = "all"
     lora_rank: int = 8
     lora_layers: int | None = None
     micro_batch_tokens: int = 4096
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_length", "lora_rank", "micro_batch_tokens"):
@@ -191,11 +240,37 @@ class Training:
             "0.0 switches it off",
         )
         _require(
-            self.lr_schedule in LR_SCHEDULES,
-            f"lr_schedule must be one of {', '.join(LR_SCHEDULES)}, got {self.lr_schedule!r}",
-            "Training(lr_schedule=)",
-            "linear is usual",
+            _number(self.momentum) and 0 <= self.momentum < 1,
+            f"momentum must be a number from 0 to below 1, got {self.momentum!r}",
+            "Training(momentum=)",
+            "0.9 is usual",
         )
+        _require(
+            self.momentum == 0 or self.optimizer == "sgd",
+            f"momentum {self.momentum:g} has no effect with optimizer {self.optimizer!r}",
+            "Training(momentum=)",
+            'leave it out, or set optimizer="sgd"',
+        )
+        _require(
+            isinstance(self.warmup_steps, int) and not isinstance(self.warmup_steps, bool) and self.warmup_steps >= 0,
+            f"warmup_steps must be a whole number of at least 0, got {self.warmup_steps!r}",
+            "Training(warmup_steps=)",
+            "0 starts with the full learning_rate",
+        )
+        for name, choices in (
+            ("lr_schedule", LR_SCHEDULES),
+            ("optimizer", OPTIMIZERS),
+            ("precision", PRECISIONS),
+            ("long_texts", LONG_TEXTS),
+            ("gradient_checkpointing", (False, True)),
+        ):
+            value = getattr(self, name)
+            _require(
+                value in choices,
+                f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}",
+                f"Training({name}=)",
+                f"{choices[0]} is the default",
+            )
         kind, _, count = str(self.trainable).partition(":")
         _require(
             self.trainable in ("all", "lora") or (kind == "last" and count.isdigit() and int(count) >= 1),
@@ -250,7 +325,8 @@ class Arm:
         training = None
         if self.training is not None:
             training = dataclasses.asdict(self.training)
-            del training["micro_batch_tokens"]
+            for speed_only in ("micro_batch_tokens", "gradient_checkpointing"):
+                del training[speed_only]
         return {
             "training": training,
             "dp": dataclasses.asdict(self.dp) if self.dp else None,

@@ -340,12 +340,12 @@ class _Run:
             return loss, []
         if not self.verified:
             few = TokenBatch(batch.input_ids[: 2 * views], batch.lengths[: 2 * views])
-            verify_against_autograd(self.model, lambda: self._row_losses(few), views)
+            verify_against_autograd(self.model, lambda: self._row_losses(few) / views, views)
             self.verified = True
         with self.clipping as clipping:
-            losses = self._row_losses(batch)
+            losses = self._row_losses(batch) / views
             clipped = clipping.backward(losses, views)
-        return float(losses.detach().sum()) / views, clipped.norms.tolist()
+        return float(losses.detach().sum()), clipped.norms.tolist()
 
     def _row_losses(self, batch: TokenBatch) -> Tensor:
         """Mean negative log-likelihood of each row's scored tokens, all but the first, as [B]."""

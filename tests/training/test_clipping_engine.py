@@ -48,7 +48,7 @@ def brute_force(model, ids, lengths, views, max_grad_norm):
     norms = []
     for start in range(0, len(ids), views):
         unit = slice(start, start + views)
-        loss = row_losses(model, ids[unit], lengths[unit]).mean()
+        loss = row_losses(model, ids[unit], lengths[unit]).sum()
         gradients = torch.autograd.grad(loss, list(parameters.values()))
         norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
         norms.append(norm)

@@ -50,7 +50,7 @@ class PerUnitClipping:
     Used as a context around forward and `backward`; outside of it the model behaves as if this were not there:
 
         with clipping:
-            clipping.backward(row_losses(model), views=2)
+            clipping.backward(row_losses(model), rows_per_unit=2)
 
     A row of the model's batch belongs to one unit, so no layer may mix rows (no batch normalisation). Which parameters
     are trainable is looked up anew at each entry.
@@ -165,33 +165,34 @@ class PerUnitClipping:
             handle.remove()
         self._handles.clear()
 
-    def backward(self, row_losses: Tensor, views: int = 1) -> Clipped:
-        """Adds sum_u min(1, C / |g_u|) g_u to the parameters' `grad`, with g_u the mean gradient of unit u's views.
+    def backward(self, row_losses: Tensor, rows_per_unit: int = 1) -> Clipped:
+        """Adds sum_u min(1, C / |g_u|) g_u to the parameters' `grad`, with g_u the gradient of the sum of unit u's row
+        losses; for the mean of a unit's views, divide each by their number before.
 
-        `row_losses` is [U * views], the views of a unit next to each other. Norms are taken in float32 at least.
+        `row_losses` is [rows], the rows of a unit next to each other. Norms are taken in float32 at least.
 
         Raises:
             TrainingError: a loss or norm is not finite, a layer mixed rows, or a parameter got no gradient; no
                 parameter's `grad` has changed then.
         """
         rows = row_losses.shape[0]
-        if not self._active or row_losses.dim() != 1 or rows == 0 or views < 1 or rows % views:
+        if not self._active or row_losses.dim() != 1 or rows == 0 or rows_per_unit < 1 or rows % rows_per_unit:
             raise TrainingError(
-                f"clipping got losses of shape {tuple(row_losses.shape)} for {views} views a unit"
+                f"clipping got losses of shape {tuple(row_losses.shape)} for {rows_per_unit} rows a unit"
                 + ("" if self._active else ", outside its context"),
                 where="PerUnitClipping.backward",
-                fix="call it inside `with clipping:` with one loss a row, the views of a unit next to each other",
+                fix="call it inside `with clipping:` with one loss a row, the rows of a unit next to each other",
             )
         self._require_finite(row_losses.detach(), "loss")
         try:
-            (row_losses.sum() / views).backward()  # type: ignore[no-untyped-call]
+            row_losses.sum().backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                return self._add_clipped(rows, views)
+                return self._add_clipped(rows, rows_per_unit)
         finally:
             self._uses.clear()
 
-    def _add_clipped(self, rows: int, views: int) -> Clipped:
-        terms = {parameter: cheapest(found) for parameter, found in self._terms(rows, views).items()}
+    def _add_clipped(self, rows: int, rows_per_unit: int) -> Clipped:
+        terms = {parameter: cheapest(found) for parameter, found in self._terms(rows, rows_per_unit).items()}
         norms = torch.stack([squared_norms(found) for found in terms.values()]).sum(0).clamp(min=0).sqrt()
         self._require_finite(norms, "gradient norm")
         factors = (self.max_grad_norm / norms).clamp(max=1.0)
@@ -202,7 +203,7 @@ class PerUnitClipping:
             parameter.grad = total
         return Clipped(norms, factors)
 
-    def _terms(self, rows: int, views: int) -> dict[nn.Parameter, list[Term]]:
+    def _terms(self, rows: int, rows_per_unit: int) -> dict[nn.Parameter, list[Term]]:
         terms: dict[nn.Parameter, list[Term]] = {}
         for use in self._uses:
             if use.gradient is None:
@@ -214,7 +215,9 @@ class PerUnitClipping:
                     where=type(self.model).__name__,
                     fix="freeze that layer, or pass each row its own inputs (positions as [rows, tokens])",
                 )
-            found = use.rule.terms(use.module, _by_unit(use.inputs, views), _by_unit(use.gradient, views))
+            found = use.rule.terms(
+                use.module, _by_unit(use.inputs, rows_per_unit), _by_unit(use.gradient, rows_per_unit)
+            )
             for name, term in found.items():
                 parameter = getattr(use.module, name)
                 if parameter in self._trainable:
@@ -239,12 +242,12 @@ class PerUnitClipping:
             )
 
 
-def _by_unit(x: Tensor, views: int) -> Tensor:
-    """[U * views, ..., features] -> [U, N, features], or [U * views, ...] -> [U, N] for ids; floats as float32."""
+def _by_unit(x: Tensor, rows_per_unit: int) -> Tensor:
+    """[U * rows_per_unit, ..., features] -> [U, N, features], or [U * rows_per_unit, ...] -> [U, N] for ids; floats as float32."""
     if not x.is_floating_point():
-        return x.reshape(x.shape[0] // views, -1)
+        return x.reshape(x.shape[0] // rows_per_unit, -1)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    return x.reshape(x.shape[0] // views, -1, x.shape[-1])
+    return x.reshape(x.shape[0] // rows_per_unit, -1, x.shape[-1])
 
 
 def _add(term: Term, factors: Tensor, total: Tensor) -> None:

@@ -15,10 +15,10 @@ from fairtest.training.clipping.engine import PerUnitClipping
 TOLERANCE = 1e-3
 
 
-def verify_against_autograd(model: nn.Module, row_losses: Callable[[], Tensor], views: int = 1) -> None:
+def verify_against_autograd(model: nn.Module, row_losses: Callable[[], Tensor], rows_per_unit: int = 1) -> None:
     """Compares the engine's unclipped gradient sum with autograd's; the parameters' `grad` is left as it was.
 
-    `row_losses` runs the model and gives [U * views]. This finds what a rule cannot see: a weight that is also used
+    `row_losses` runs the model and gives [rows]. This finds what a rule cannot see: a weight that is also used
     outside its layer, or a layer that computes something other than its name says.
 
     Raises:
@@ -30,11 +30,11 @@ def verify_against_autograd(model: nn.Module, row_losses: Callable[[], Tensor], 
     clipping = PerUnitClipping(model, math.inf)
     try:
         with _same_dropout(named):
-            plain = torch.autograd.grad(row_losses().sum() / views, list(named), allow_unused=True)
+            plain = torch.autograd.grad(row_losses().sum(), list(named), allow_unused=True)
         for p in named:
             p.grad = None
         with _same_dropout(named), clipping:
-            clipping.backward(row_losses(), views)
+            clipping.backward(row_losses(), rows_per_unit)
         wholes = [
             torch.zeros_like(p) if gradient is None else gradient for p, gradient in zip(named, plain, strict=True)
         ]
