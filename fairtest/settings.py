@@ -10,14 +10,15 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairtest.errors import SettingsError
-from fairtest.specs import CDA, DP, Arm, Training, standard_arms
+from fairtest.errors import SettingsError, SpecError
+from fairtest.specs import CDA, DP, UNITS, Arm, Training, standard_arms
 
 UNDECIDED_CHOICES = ("auto", "fail", "warn", "skip")
 
@@ -115,6 +116,8 @@ class Settings:
             raise _bad(self, "threads", "a whole number >= 0")
         if self.undecided not in UNDECIDED_CHOICES:
             raise _bad(self, "undecided", f"one of {', '.join(UNDECIDED_CHOICES)}")
+        _check_unit(self)
+        _check_arms(self)
 
     @property
     def training(self) -> Training:
@@ -229,6 +232,46 @@ def _bad(settings: Settings, name: str, wanted: str) -> SettingsError:
         where=settings.origin.get(name, "settings"),
         fix="correct the value",
     )
+
+
+def _check_unit(settings: Settings) -> None:
+    unit, unit_field, cap = settings.unit, settings.unit_field, settings.max_records_per_unit
+    if unit is not None and unit not in UNITS:
+        raise _bad(settings, "unit", f"one of {', '.join(UNITS)}")
+    if unit == "user" and unit_field is None:
+        raise SettingsError(
+            "the privacy unit is a user, and no column names the user of a record",
+            where=_place(settings, "unit"),
+            fix='set unit_field to the column with the user\'s identifier, for example unit_field = "user_id"',
+        )
+    if unit == "record" and unit_field is not None:
+        raise SettingsError(
+            f"the privacy unit is a record, and unit_field = {unit_field!r} groups records into larger ones",
+            where=_place(settings, "unit"),
+            fix='leave unit_field out, or set unit = "user" or "document"',
+        )
+    if cap is not None and cap < 1:
+        raise _bad(settings, "max_records_per_unit", "a whole number of at least 1")
+    if cap is not None and unit_field is None:
+        raise SettingsError(
+            "setting 'max_records_per_unit' has no effect here: without unit_field each record is a unit",
+            where=_place(settings, "max_records_per_unit"),
+            fix="set unit_field to the column that names the privacy unit, or leave max_records_per_unit out",
+        )
+
+
+def _check_arms(settings: Settings) -> None:
+    """An arm that the settings describe and that cannot be is an error of the settings, with the place of its value."""
+    try:
+        settings.arms()
+    except SpecError as error:
+        named = re.search(r"(\w+)\((\w+)=", error.where)
+        name = "" if named is None else named[2] if named[1] != "CDA" else f"cda_{named[2]}"
+        raise SettingsError(error.what, where=_place(settings, name), fix=error.fix) from error
+
+
+def _place(settings: Settings, name: str) -> str:
+    return f"setting {name!r}, {settings.origin.get(name, 'Settings()')}"
 
 
 def _check_range(settings: Settings, name: str, low: float, high: float) -> None:

@@ -262,15 +262,32 @@ class Training:
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
             ("long_texts", LONG_TEXTS),
-            ("gradient_checkpointing", (False, True)),
         ):
             value = getattr(self, name)
             _require(
                 value in choices,
-                f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}",
+                f"{name} must be one of {', '.join(choices)}, got {value!r}",
                 f"Training({name}=)",
                 f"{choices[0]} is the default",
             )
+        _require(
+            isinstance(self.gradient_checkpointing, bool),
+            f"gradient_checkpointing must be True or False, got {self.gradient_checkpointing!r}",
+            "Training(gradient_checkpointing=)",
+            "True saves memory and costs time",
+        )
+        _require(
+            self.steps is None or self.warmup_steps < self.steps,
+            f"after {self.warmup_steps} warmup_steps none of {self.steps} steps is left at the full learning_rate",
+            "Training(warmup_steps=)",
+            "give fewer warmup_steps than steps",
+        )
+        _require(
+            self.long_texts != "blocks" or self.max_length >= 2,
+            f"a block of max_length {self.max_length} has no room for a token after the one in front",
+            "Training(max_length=)",
+            "give at least 2, and rather 128",
+        )
         kind, _, count = str(self.trainable).partition(":")
         _require(
             self.trainable in ("all", "lora") or (kind == "last" and count.isdigit() and int(count) >= 1),
@@ -278,6 +295,9 @@ class Training:
             "Training(trainable=)",
             "for example trainable='last:2' trains the last two decoder layers",
         )
+        # Training(epochs=3) and Training(epochs=3.0) are equal, so they need one digest.
+        for name in ("epochs", "learning_rate", "weight_decay", "momentum"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def trained_layers(self) -> int | None:

@@ -14,6 +14,7 @@ from fairtest.corpora.formats import Records, Row, file_rows, object_rows
 from fairtest.corpora.hub import PREFIX, load_hub_dataset, load_saved_dataset
 from fairtest.corpora.units import Corpus, Record, group_into_units
 from fairtest.errors import CorpusError
+from fairtest.specs import UNITS
 
 
 def read_corpus(
@@ -21,6 +22,7 @@ def read_corpus(
     *,
     text_field: str = "text",
     unit_field: str | None = None,
+    unit: str | None = None,
     name: str | None = None,
     records: Records = "line",
     drop_empty: bool = False,
@@ -32,9 +34,10 @@ def read_corpus(
             `datasets.save_to_disk`), "hf:owner/name[/configuration][:split]", a `datasets.Dataset`, or a list of
             strings or mappings.
         text_field: the column with the text; a text file has no columns.
-        unit_field: the column whose value names the privacy unit: records with the same value are one unit, and the
-            unit is called by the column's name. None: every record is a unit, with its position in the source ("0",
-            "1", ...) as its id, so that the order of a source decides what is held out.
+        unit_field: the column whose value names the privacy unit: records with the same value are one unit. None: every
+            record is a unit, with its position in the source ("0", "1", ...) as its id, so that the order of a source
+            decides what is held out.
+        unit: what a unit is called, "record", "document" or "user". None: by the column's name, or "record".
         name: name of the corpus; the file's name by default.
         records: of a text file: "line" (one record per line that is not blank) or "paragraph".
         drop_empty: leave out records whose text is empty, blank or null, instead of an error.
@@ -45,6 +48,7 @@ def read_corpus(
     Raises:
         CorpusError: there is no such source, it is malformed or has no records, or a record has no text or no unit.
     """
+    _require_unit_name(unit, unit_field)
     if unit_field is not None and unit_field == text_field:
         raise CorpusError(
             f"text_field and unit_field are both {text_field!r}",
@@ -74,7 +78,26 @@ def read_corpus(
         unit_ids = [str(position) for position, _, _ in found]
     else:
         unit_ids = [_unit(row, unit_field) for _, row, _ in found]
-    return Corpus(name or Path(label).name, group_into_units(texts, unit_ids), unit_field or "record")
+    return Corpus(name or Path(label).name, group_into_units(texts, unit_ids), unit or unit_field or "record")
+
+
+def _require_unit_name(unit: str | None, unit_field: str | None) -> None:
+    if unit is not None and unit not in UNITS:
+        raise CorpusError(
+            f"unit must be one of {', '.join(UNITS)}, got {unit!r}", where="read_corpus(unit=)", fix="give one"
+        )
+    if unit == "user" and unit_field is None:
+        raise CorpusError(
+            "the privacy unit is a user, and no column names the user of a record",
+            where="read_corpus(unit=, unit_field=)",
+            fix="set unit_field to the column with the user's identifier",
+        )
+    if unit == "record" and unit_field is not None:
+        raise CorpusError(
+            f"the privacy unit is a record, and unit_field={unit_field!r} groups records into larger ones",
+            where="read_corpus(unit=, unit_field=)",
+            fix="leave unit_field out, or call the unit user or document",
+        )
 
 
 def _rows(source: object, text_field: str, records: Records) -> tuple[str, Iterable[Row]]:

@@ -22,10 +22,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What two neighbouring corpora differ by: one or more records of one person, document or row."""
+    """What two neighbouring corpora differ by: one or more records of one person, document or row.
+
+    `left_out` is how many further records it has that a cap keeps out.
+    """
 
     id: str
     records: tuple[Record, ...]
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,16 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.units)
 
+    @property
+    def record_count(self) -> int:
+        """Records of all units."""
+        return sum(len(unit.records) for unit in self.units)
+
+    @property
+    def records_left_out(self) -> int:
+        """Records of these units that a cap keeps out."""
+        return sum(unit.left_out for unit in self.units)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of ids, texts, fields and the unit; the same for the same content under any name or path."""
@@ -73,6 +87,13 @@ class Corpus:
         for unit in self.units:
             draw = int.from_bytes(hashlib.sha256(f"held-out:{unit.id}".encode()).digest()[:8], "big") / 2**64
             (aside if draw < held_out else kept).append(unit)
+        if len(self.units) == 1 and self.record_count > 1:
+            raise CorpusError(
+                f"all {self.record_count} records of corpus {self.name!r} belong to one {self.unit_name}, so none can"
+                " be held out",
+                where=f"{self.name}, {self.unit_name} {self.units[0].id!r}",
+                fix="set unit_field to a column whose values tell the privacy units apart",
+            )
         if not kept or not aside:
             raise CorpusError(
                 f"corpus {self.name!r} is too small to hold units out: {len(kept)} to train on, {len(aside)} held out",
@@ -83,6 +104,36 @@ class Corpus:
             Corpus(f"{self.name}[train]", tuple(kept), self.unit_name),
             Corpus(f"{self.name}[held-out]", tuple(aside), self.unit_name),
         )
+
+    def capped(self, max_records: int | None) -> Corpus:
+        """The same units with at most `max_records` records each, in their order; None: all of them.
+
+        A hash of a record's text and fields decides. So the choice is the same in any order, process and seed, records
+        of a smaller cap are among those of a larger one, and no unit has a say in what is chosen of another, as it
+        would have through positions in a file: neighbouring corpora still differ by one unit.
+
+        Raises:
+            CorpusError: `max_records` is below 1.
+        """
+        if max_records is None:
+            return self
+        if max_records < 1:
+            raise CorpusError(
+                f"at most {max_records} records of a unit leave nothing to train on",
+                where=f"{self.name}, max_records_per_unit",
+                fix="give at least 1",
+            )
+        return Corpus(self.name, tuple(_capped(unit, max_records) for unit in self.units), self.unit_name)
+
+
+def _capped(unit: Unit, max_records: int) -> Unit:
+    if len(unit.records) <= max_records:
+        return unit
+    draws = [digest_of(["cap", record.text, dict(record.fields)]) for record in unit.records]
+    chosen = sorted(sorted(range(len(draws)), key=lambda index: draws[index])[:max_records])
+    return Unit(
+        unit.id, tuple(unit.records[index] for index in chosen), unit.left_out + len(unit.records) - max_records
+    )
 
 
 def group_into_units(records: Iterable[Record], unit_ids: Iterable[str]) -> tuple[Unit, ...]:

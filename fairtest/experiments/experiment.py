@@ -112,7 +112,9 @@ class Experiment:
                 where="setting 'corpus'",
                 fix='add corpus = "records.jsonl" to [tool.fairtest] in pyproject.toml',
             )
-        corpus = read_corpus(settings.corpus, text_field=settings.text_field, unit_field=settings.unit_field)
+        corpus = read_corpus(
+            settings.corpus, text_field=settings.text_field, unit_field=settings.unit_field, unit=settings.unit
+        )
         field = settings.group_field
         if field is not None and not any(field in record.fields for unit in corpus.units for record in unit.records):
             raise CorpusError(
@@ -120,16 +122,17 @@ class Experiment:
                 where=corpus.name,
                 fix="correct the setting group_field, or leave it out",
             )
-        return corpus.split(settings.held_out)
+        kept, aside = corpus.split(settings.held_out)
+        return kept.capped(settings.max_records_per_unit), aside
 
     @property
     def training_corpus(self) -> Corpus:
-        """The units that may be trained on."""
+        """The units that may be trained on, each with at most `max_records_per_unit` records."""
         return self._split[0]
 
     @property
     def held_out_corpus(self) -> Corpus:
-        """The units that are never trained on, in any arm."""
+        """The units that are never trained on, in any arm, with all their records."""
         return self._split[1]
 
     def probe_set(self, name: str) -> ProbeSet:
@@ -140,7 +143,7 @@ class Experiment:
         return self._probe_sets[name]
 
     def describe(self) -> dict[str, Any]:
-        """Model and corpus by name and digest, and how many units are trained on and held out; no path."""
+        """Model and corpus by name and digest, and how much of what is trained on and held out; no path."""
         kept, aside = self._split
         return {
             "model": self.source.name if self.source.kind != "directory" else Path(self.source.name).name,
@@ -150,6 +153,9 @@ class Experiment:
             "training_units": len(kept),
             "held_out_units": len(aside),
             "unit": kept.unit_name,
+            "training_records": kept.record_count,
+            "held_out_records": aside.record_count,
+            "records_left_out": kept.records_left_out,
         }
 
     # -- keys -----------------------------------------------------------------------------------------------------
@@ -429,7 +435,7 @@ class Experiment:
                 texts.append(record.text)
                 units.append(unit.id)
                 groups.append(record.fields.get(group_field, "") if group_field else "")
-        max_length = self.settings.max_length
+        max_length, long_texts = self.settings.max_length, self.settings.long_texts
         rows: list[tuple[float, ...]] = []
         tokens: tuple[int, ...] = ()
         for seed in seeds:
@@ -438,16 +444,15 @@ class Experiment:
                 "run": self.run_digest(spec, seed),
                 "texts": digest_of(texts),
                 "max_length": max_length,
+                "long_texts": long_texts,
             }
-            value = self.store.obtain_json("held-out", key, self._held_out_scorer(spec, seed, texts, max_length))
+            value = self.store.obtain_json("held-out", key, self._held_out_scorer(spec, seed, texts))
             self._note(spec, seed)
             rows.append(tuple(value["nll"]))
             tokens = tuple(value["tokens"])
         return HeldOut(corpus.digest, tuple(units), tuple(groups), tokens, tuple(rows))
 
-    def _held_out_scorer(
-        self, spec: Arm, seed: int, texts: Sequence[str], max_length: int
-    ) -> Callable[[], dict[str, Any]]:
+    def _held_out_scorer(self, spec: Arm, seed: int, texts: Sequence[str]) -> Callable[[], dict[str, Any]]:
         def score() -> dict[str, Any]:
             from fairtest.scoring.likelihood import score_records
 
@@ -455,7 +460,11 @@ class Experiment:
             label = f"score {spec.name} seed {seed} on held-out records"
             with self.progress.work(label, len(texts), "text", minor=True) as advance:
                 nll, tokens = score_records(
-                    loaded, texts, max_length=max_length, on_batch=lambda done, total: advance(done=done, total=total)
+                    loaded,
+                    texts,
+                    max_length=self.settings.max_length,
+                    long_texts=self.settings.long_texts,
+                    on_batch=lambda done, total: advance(done=done, total=total),
                 )
             return {"nll": list(nll), "tokens": list(tokens)}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -12,6 +14,7 @@ from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
 from fairtest.probes.probe import ProbeSet
 from fairtest.scoring.prefix_tree import NODES, Chunk, Row, agrees, chunks, hidden_states
 from fairtest.scoring.scores import CAUSAL_BOS, CAUSAL_NOBOS, ProbeScores, TextScore
+from fairtest.training.blocks import blocks_of
 from fairtest.training.forward import MOST_UNKNOWN, CausalForward, TokenBatch, encode, require_embedded, unknown_share
 from fairtest.training.models import LoadedModel
 
@@ -106,16 +109,22 @@ def score_records(
     texts: Sequence[str],
     *,
     max_length: int | None = None,
+    long_texts: str = "cut",
     batch_tokens: int = BATCH_TOKENS,
     on_batch: OnBatch | None = None,
 ) -> tuple[list[float], list[int]]:
     """(negative log-likelihood in nats, number of tokens) of each text, BOS in front: what perplexity is made of.
 
+    A text with more than `max_length` tokens is "cut" off there, or scored in further "blocks", as training does
+    (`fairtest.training.blocks`); its loss and its number of tokens are then sums over its blocks.
+
     Raises:
         CorpusError: a text has no token, or the tokenizer does not know the texts.
         MetricError: a loss is not finite.
     """
-    rows = _rows(loaded, texts, CAUSAL_BOS, max_length)
+    whole = _rows(loaded, texts, CAUSAL_BOS, max_length if long_texts == "cut" else None)
+    blocks = [blocks_of(row, max_length, long_texts) for row in whole]
+    rows = [tuple(block) for text_blocks in blocks for block in text_blocks]
     if (share := unknown_share(loaded.tokenizer, rows)) > MOST_UNKNOWN:
         raise CorpusError(
             f"{share:.0%} of the tokens of {len(texts)} texts are unknown to the tokenizer of model"
@@ -123,7 +132,8 @@ def score_records(
             where=f"{len(texts)} texts, model {loaded.source.name!r}",
             fix="use a model whose tokenizer knows this text",
         )
-    scores = _score_rows(loaded, rows, batch_tokens, on_batch)
+    of_rows = iter(_score_rows(loaded, rows, batch_tokens, on_batch))
+    scores = [_sum(list(itertools.islice(of_rows, len(text_blocks)))) for text_blocks in blocks]
     for index, score in enumerate(scores):
         if score.tokens == 0:
             raise CorpusError(
@@ -131,13 +141,17 @@ def score_records(
                 where=f"texts[{index}], max_length={max_length}",
                 fix="leave empty texts out, and give a max_length of at least 2",
             )
-        if not torch.isfinite(torch.tensor(score.log_prob)):
+        if not math.isfinite(score.log_prob):
             raise MetricError(
                 f"the log-probability of text {index} is {score.log_prob}: {texts[index][:40]!r}",
                 where=f"texts[{index}]",
                 fix="check the model's weights (a diverged run gives NaN)",
             )
     return [-score.log_prob for score in scores], [score.tokens for score in scores]
+
+
+def _sum(scores: Sequence[TextScore]) -> TextScore:
+    return TextScore(sum(score.log_prob for score in scores), sum(score.tokens for score in scores))
 
 
 def _longest(loaded: LoadedModel) -> int | None:

@@ -64,7 +64,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     except FairtestError as error:
         raise pytest.UsageError(str(error)) from error
     for name, value in settings.as_dict().items():
-        sys.stdout.write(f"{name:<20} {value!r:<32} {settings.origin[name]}\n")
+        sys.stdout.write(f"{name:<22} {value!r:<32} {settings.origin[name]}\n")
     return 0
 
 

@@ -30,7 +30,7 @@ SOME = [f'{{"text": "The nurse said that she was ready, {i}."}}' for i in range(
         ('corpus = "absent.jsonl"', "templates.log_ratio", ["CorpusError", "absent.jsonl"]),
         ('model = "./nowhere/model"\ncorpus = "records.jsonl"', "templates.log_ratio", ["ModelError", "nowhere/model"]),
         ("", "templates.log_ratio", ["SettingsError", "no corpus is set", 'corpus = "records.jsonl"']),
-        ('corpus = "records.jsonl"\nepsilon = 0', "templates.log_ratio", ["SpecError", "epsilon must be a number"]),
+        ('corpus = "records.jsonl"\nepsilon = 0', "templates.log_ratio", ["SettingsError", "epsilon must be a number"]),
         ('corpus = "records.jsonl"\nepsilom = 3', "templates.log_ratio", ["SettingsError", "did you mean 'epsilon'"]),
         ('corpus = "records.jsonl"', "templates.log_ration", ["MetricError", "did you mean 'templates.log_ratio'"]),
         ('corpus = "records.jsonl"\ntext_field = "body"', "templates.log_ratio", ["CorpusError", "body", "text"]),
