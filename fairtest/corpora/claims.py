@@ -21,7 +21,7 @@ def require_unit(corpus: Corpus, dp: DP | None, *, where: str) -> None:
     elif corpus.unit_name in ("record", "document", "user"):
         fix = f'set unit = "{dp.unit}" and unit_field to the column with {column} identifier'
     else:
-        fix = f'set unit = "{dp.unit}", if a {corpus.unit_name} is one, else also unit_field to {column} column'
+        fix = f'set unit = "{dp.unit}", if {corpus.unit_name!r} names one; else also unit_field to {column} column'
     raise PrivacyError(
         f"privacy is claimed for a {dp.unit}, and corpus {corpus.name!r} is grouped by {corpus.unit_name}",
         where=f"{where}, DP(unit={dp.unit!r})",

@@ -59,6 +59,9 @@ FILES = [
     ("cc.txt", "x", {"unit_field": "user"}, ["no column 'user'", "line 1"]),
     ("dd.txt", "x", {"unit_field": "text"}, ["text_field and unit_field are both 'text'"]),
     ("ee.txt", "x", {"records": "chapter"}, ["records must be 'line' or 'paragraph', got 'chapter'"]),
+    ("gg.txt", "x", {"unit": "user"}, ["no column names the user of a record", "set unit_field"]),
+    ("hh.jsonl", '{"text": "x", "user": 1}', {"unit": "record", "unit_field": "user"}, ["groups records into larger"]),
+    ("ii.txt", "x", {"unit": "person"}, ["unit must be one of record, document, user, got 'person'"]),
     ("ff.parquet", "no parquet", {}, ["not a readable Parquet file", "ff.parquet"]),
 ]
 

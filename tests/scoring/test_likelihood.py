@@ -274,10 +274,50 @@ def test_records_give_losses_and_token_counts_for_perplexity():
     assert whole[0] == pytest.approx(-plain(gpt2(), [0, *ids_of("He was")]), abs=1e-4)
 
 
+@pytest.mark.parametrize("model", [gpt2(), llama()], ids=["gpt2", "llama"])
+def test_the_loss_of_a_record_in_blocks_is_the_sum_over_blocks_scored_alone(model):
+    texts = ["He was a nurse.", "a", "He was", "He was a nurse."]
+    nll, tokens = score_records(loaded(model), texts, max_length=5, long_texts="blocks")
+    assert tokens == [len(text) for text in texts]
+    expected = [
+        -sum(plain(model, [0, *ids_of(text[start : start + 4])]) for start in range(0, len(text), 4)) for text in texts
+    ]
+    assert nll == pytest.approx(expected, abs=2e-4)
+    assert nll[0] == nll[3]
+
+
+@given(st.lists(st.text("abc ", min_size=1, max_size=14), min_size=1, max_size=4), st.integers(2, 9))
+@settings(max_examples=20)
+def test_in_blocks_every_token_of_every_record_is_scored_once(texts, max_length):
+    nll, tokens = score_records(GPT2, texts, max_length=max_length, long_texts="blocks")
+    assert tokens == [len(text) for text in texts]
+    cut, few = score_records(GPT2, texts, max_length=max_length)
+    for text, in_blocks, count, beginning, scored in zip(texts, nll, tokens, cut, few, strict=True):
+        rest = in_blocks - beginning
+        assert rest == pytest.approx(0, abs=1e-4) if count == scored else rest > 1e-4, text
+
+
+def test_records_longer_than_the_model_reads_are_scored_in_blocks():
+    text = "He was a nurse. " * 8
+    assert score_records(GPT2, [text], max_length=LONGEST, long_texts="blocks")[1] == [len(text)]
+    with pytest.raises(ModelError, match=f"reads at most {LONGEST}"):
+        score_records(GPT2, [text], max_length=LONGEST + 1, long_texts="blocks")
+
+
+def test_a_loss_that_is_nan_in_a_later_block_names_its_record():
+    model = copy.deepcopy(gpt2(tied=False))
+    with torch.no_grad():
+        model.transformer.wte.weight[ids_of("z")[0]] = float("nan")
+    with pytest.raises(MetricError, match="log-probability of text 1 is nan: 'aaaazz'"):
+        score_records(loaded(model), ["aaaa", "aaaazz"], max_length=4, long_texts="blocks")
+
+
 @pytest.mark.parametrize(("texts", "max_length"), [(["ab", ""], None), (["ab"], 1)])
 def test_a_record_without_a_token_is_an_error(texts, max_length):
     with pytest.raises(CorpusError, match="has no token to score"):
         score_records(GPT2, texts, max_length=max_length)
+    with pytest.raises(CorpusError, match="has no token to score"):
+        score_records(GPT2, ["ab", ""], max_length=2, long_texts="blocks")
 
 
 def test_a_record_whose_loss_is_nan_is_named():
