@@ -6,6 +6,7 @@ Each message says what was wrong, where, and what to do. A caller that wants to 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 
@@ -71,6 +72,17 @@ class MetricError(FairtestError):
 
 class TrainingError(FairtestError):
     """Training cannot start or had to stop (no rule for a parameter, loss not finite, ...)."""
+
+
+class NotFiniteError(TrainingError):
+    """The loss or gradient of a unit is infinite or not a number; `unit` is its position in the batch."""
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", unit: int = 0) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.unit = unit
+
+    def __reduce__(self) -> tuple[Callable[..., FairtestError], tuple[object, ...]]:
+        return functools.partial(NotFiniteError, where=self.where, fix=self.fix, unit=self.unit), (self.what,)
 
 
 class PrivacyError(FairtestError):

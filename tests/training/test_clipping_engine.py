@@ -1,7 +1,9 @@
 """Per-unit clipping against its definition: autograd one unit at a time, clipped, added up."""
 
 import importlib.util
+import itertools
 import math
+import pickle
 
 import pytest
 import torch
@@ -10,9 +12,9 @@ from hypothesis import strategies as st
 from model_builders import gpt2, llama
 from torch import nn
 
-from fairtest.errors import TrainingError
+from fairtest.errors import NotFiniteError, TrainingError
 from fairtest.specs import Training
-from fairtest.training.clipping import Outer, PerUnitClipping, register_rule, rules, terms
+from fairtest.training.clipping import Outer, PerUnitClipping, register_rule, registry, terms
 from fairtest.training.models import set_trainable
 
 MODELS = {
@@ -42,12 +44,17 @@ def trainable(model):
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
+def units_of(rows, views):
+    """Slices of `rows` rows, `views` for each unit: one number for all, or one for each."""
+    counts = [views] * (rows // views) if isinstance(views, int) else views
+    return [slice(stop - count, stop) for count, stop in zip(counts, itertools.accumulate(counts), strict=True)]
+
+
 def brute_force(model, ids, lengths, views, max_grad_norm):
     parameters = trainable(model)
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     norms = []
-    for start in range(0, len(ids), views):
-        unit = slice(start, start + views)
+    for unit in units_of(len(ids), views):
         loss = row_losses(model, ids[unit], lengths[unit]).sum()
         gradients = torch.autograd.grad(loss, list(parameters.values()))
         norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
@@ -85,7 +92,7 @@ def assert_exact(model, ids, lengths, views, *, tolerance=1e-5):
         assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-6, name
 
 
-@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("views", [1, 2, [1, 1, 4], [3, 1, 2], [6]], ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_clipped_sum_equals_autograd_unit_by_unit(name, views):
     model = MODELS[name]()
@@ -157,7 +164,7 @@ def test_a_large_limit_gives_the_plain_gradient(seed, units, views, tied):
     ids, lengths = rows_of(model, units * views, seed=seed)
     found, report = clipped(model, ids, lengths, views, 1e9)
     assert report.factors.tolist() == [1.0] * units
-    (row_losses(model, ids, lengths).sum() / views).backward()
+    row_losses(model, ids, lengths).sum().backward()
     assert relative_error(found, {name: p.grad for name, p in trainable(model).items()}) <= 1e-5
 
 
@@ -186,13 +193,14 @@ def test_leaving_out_a_unit_with_all_its_views_moves_the_sum_by_at_most_the_limi
     assert moved <= limit * (1 + 1e-4) + 1e-5
 
 
-def test_two_equal_views_of_a_unit_count_once():
+def test_a_unit_with_twice_the_same_row_has_twice_the_gradient_and_the_same_clipped_one():
     model = gpt2()
     ids, lengths = rows_of(model, 3)
     once, single = clipped(model, ids, lengths, 1, 0.5)
+    assert single.norms.min() > 0.5
     twice, double = clipped(model, ids.repeat_interleave(2, 0), lengths.repeat_interleave(2, 0), 2, 0.5)
     assert relative_error(twice, once) <= 1e-5
-    torch.testing.assert_close(double.norms, single.norms)
+    torch.testing.assert_close(double.norms, 2 * single.norms)
 
 
 def test_half_precision_norms_are_taken_in_single_precision():
@@ -236,7 +244,7 @@ def test_a_parameter_used_many_times_includes_all_cross_terms(views, length):
     expected = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     norms = []
     for start in range(0, len(ids), views):
-        gradients = torch.autograd.grad(losses(ids[start : start + views]).mean(), list(model.parameters()))
+        gradients = torch.autograd.grad(losses(ids[start : start + views]).sum(), list(model.parameters()))
         norms.append(torch.stack([g.norm() for g in gradients]).norm())
         for name, gradient in zip(expected, gradients, strict=True):
             expected[name] += gradient * min(1.0, limit / float(norms[-1]))
@@ -312,7 +320,7 @@ def test_a_layer_that_computes_something_else_is_refused_by_name():
 
 
 def test_a_registered_rule_makes_a_layer_trainable(monkeypatch):
-    monkeypatch.setattr(rules, "_rules", list(rules._rules))
+    monkeypatch.setattr(registry, "_rules", list(registry._rules))
 
     @register_rule(Scaled)
     def scaled(module, inputs, gradient):
@@ -341,9 +349,11 @@ def test_a_parameter_without_gradient_is_an_error_not_a_zero():
 def test_a_loss_that_is_not_finite_is_an_error_and_adds_nothing(bad):
     model = gpt2()
     clipping = PerUnitClipping(model, 1.0)
-    with pytest.raises(TrainingError, match="the loss of 1 of 3 in a batch is not finite") as caught, clipping:
-        clipping.backward(row_losses(model, *rows_of(model, 3)) * torch.tensor([1.0, bad, 1.0]))
-    assert caught.value.where == "position 1 of the batch"
+    with pytest.raises(NotFiniteError, match="the loss of 1 of 2 units in a batch is not finite") as caught, clipping:
+        clipping.backward(row_losses(model, *rows_of(model, 3)) * torch.tensor([1.0, 1.0, bad]), [2, 1])
+    assert caught.value.unit == 1
+    assert caught.value.where == "unit 1 of the batch"
+    assert pickle.loads(pickle.dumps(caught.value)).unit == 1
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -351,12 +361,13 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_adds_nothing():
     model = gpt2()
     clipping = PerUnitClipping(model, 1.0)
 
-    def flat_losses():
-        losses = row_losses(model, *rows_of(model, 2))
-        return (losses - losses.detach()).sqrt()  # value 0, slope infinite
+    def losses_with_a_flat_one():
+        losses = row_losses(model, *rows_of(model, 4))
+        return torch.cat([losses[:3], (losses[3:] - losses[3:].detach()).sqrt()])  # value 0, slope infinite
 
-    with pytest.raises(TrainingError, match="the gradient norm of 2 of 2 in a batch is not finite"), clipping:
-        clipping.backward(flat_losses())
+    with pytest.raises(NotFiniteError, match="the gradient norm of 1 of 3 units") as caught, clipping:
+        clipping.backward(losses_with_a_flat_one(), [1, 2, 1])
+    assert caught.value.unit == 2
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -381,8 +392,9 @@ def test_a_model_without_trainable_parameters_is_refused():
 def test_losses_must_divide_into_units():
     model = gpt2()
     clipping = PerUnitClipping(model, 1.0)
-    with pytest.raises(TrainingError, match=r"shape \(3,\) for 2 views"), clipping:
-        clipping.backward(row_losses(model, *rows_of(model, 3)), views=2)
+    for counts in (2, 0, [1, 1], [3, 0], [4, -1], []):
+        with pytest.raises(TrainingError, match=r"shape \(3,\) for .* rows a unit"), clipping:
+            clipping.backward(row_losses(model, *rows_of(model, 3)), counts)
     with pytest.raises(TrainingError, match="outside its context"):
         clipping.backward(torch.ones(2))
 

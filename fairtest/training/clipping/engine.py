@@ -1,14 +1,15 @@
 """Clipped gradient sums from one backward pass.
 
 During the forward pass the trained parameters do not require gradients, so the backward pass computes the gradients
-of activations only; hooks keep what goes into each trained layer and the gradient of what comes out. From these two
-follow the norm of each unit's gradient (see `terms`) and then the clipped sum, at about the cost that autograd would
-have had for the plain sum.
+of activations only; `recording` keeps what goes into each trained layer and the gradient of what comes out. From these
+two follow the norm of each unit's gradient (see `terms`) and then the clipped sum, at about the cost that autograd
+would have had for the plain sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from fairtest.errors import TrainingError
-from fairtest.training.clipping.rules import LayerRule, rule_for
+from fairtest.errors import NotFiniteError, TrainingError
+from fairtest.training.clipping.recording import Use, record_use
+from fairtest.training.clipping.registry import LayerRule, refused_children, rule_for
 from fairtest.training.clipping.terms import Term, cheapest, squared_norms, weighted_sum
 
 if TYPE_CHECKING:
@@ -36,12 +38,21 @@ class Clipped:
     factors: Tensor
 
 
-@dataclass
-class _Use:
-    module: nn.Module
-    rule: LayerRule
-    inputs: Tensor
-    gradient: Tensor | None = None
+@dataclass(frozen=True)
+class _Slice:
+    """Neighbouring units with equally many rows each: rows `start` to `stop` of the batch."""
+
+    start: int
+    stop: int
+    rows_each: int
+
+    def of(self, x: Tensor) -> Tensor:
+        """[rows, ..., features] -> [U, N, features] in float32 at least, or [rows, ...] -> [U, N] for ids."""
+        part, units = x[self.start : self.stop], (self.stop - self.start) // self.rows_each
+        if not part.is_floating_point():
+            return part.reshape(units, -1)
+        part = part.to(torch.promote_types(part.dtype, torch.float32))
+        return part.reshape(units, -1, part.shape[-1])
 
 
 class PerUnitClipping:
@@ -53,7 +64,7 @@ class PerUnitClipping:
             clipping.backward(row_losses(model), rows_per_unit=2)
 
     A row of the model's batch belongs to one unit, so no layer may mix rows (no batch normalisation). Which parameters
-    are trainable is looked up anew at each entry.
+    are trainable is looked up anew at each entry. `max_grad_norm` may be set between two uses.
 
     Raises:
         TrainingError: nothing is trainable, a trainable parameter has no rule, or `max_grad_norm` is not above 0.
@@ -68,7 +79,7 @@ class PerUnitClipping:
         self.max_grad_norm = max_grad_norm
         self._handles: list[RemovableHandle] = []
         self._trainable: dict[nn.Parameter, str] = {}
-        self._uses: list[_Use] = []
+        self._uses: list[Use] = []
         self._active = False
         self._rows = 0
         self._install()
@@ -82,15 +93,18 @@ class PerUnitClipping:
             )
         covered: set[nn.Parameter] = set()
         reasons: dict[nn.Parameter, str] = {}
+        refused: dict[nn.Module, str] = {}
         for module in self.model.modules():
+            refused.update(refused_children(module))
             own = {p for p in module.parameters(recurse=False) if p in self._trainable}
             rule = rule_for(module) if own else None
+            reason = refused.get(module, "") or (rule.refuses(module) if rule is not None else "")
+            if own and reason:
+                raise self._refusal({p: f"{type(module).__name__}: {reason}" for p in own})
             if rule is None:
                 # Not an error yet: a container may list a parameter that one of its layers uses (a tied bias).
                 reasons.update((p, f"no rule for {type(module).__name__}") for p in own)
                 continue
-            if reason := rule.refuses(module):
-                raise self._refusal({p: f"{type(module).__name__}: {reason}" for p in own})
             covered |= own
             self._watch(module, rule)
         if missing := self._trainable.keys() - covered:
@@ -105,27 +119,19 @@ class PerUnitClipping:
         return TrainingError(
             f"per-unit clipping cannot differentiate {len(named)} trainable parameters: {shown}{more}",
             where=type(self.model).__name__,
-            fix="freeze them (Training(trainable='last:K') or 'lora'), or register a rule for the layer with"
-            " fairtest.training.clipping.register_rule",
+            fix="freeze them (Training(trainable='last:K') or 'lora'), register a rule for the layer with"
+            ' fairtest.training.clipping.register_rule, or use DP(clipping="opacus"), which is slower',
         )
 
     def _watch(self, module: nn.Module, rule: LayerRule) -> None:
-        if isinstance(module, nn.Embedding):
-            self._handles.append(module.register_forward_pre_hook(self._one_row_each))
-
         def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
             if not self._active or not torch.is_grad_enabled():
                 return None
-            use = _Use(module, rule, next(iter((*args, *kwargs.values()))).detach())
-            self._uses.append(use)
-            # The first trained layer: nothing before it asked for gradients.
-            output = output if output.requires_grad else output.detach().requires_grad_()
-
-            def keep_gradient(gradient: Tensor) -> None:
-                use.gradient = gradient.detach()
-
-            output.register_hook(keep_gradient)  # type: ignore[no-untyped-call]
-            return output
+            inputs = rule.inputs(module, args, kwargs)
+            if isinstance(module, nn.Embedding) and inputs.shape[0] == 1 < self._rows:
+                # Positions given once for all rows, [1, T], would have one gradient for all units together.
+                inputs, output = (x.expand(self._rows, *x.shape[1:]) for x in (inputs, output))
+            return record_use(module, rule, inputs, output, self._uses.append)
 
         self._handles.append(module.register_forward_hook(keep, with_kwargs=True))
 
@@ -133,12 +139,6 @@ class PerUnitClipping:
         if self._active:
             tensors = (x for x in (kwargs.get("input_ids"), kwargs.get("inputs_embeds"), *args) if x is not None)
             self._rows = next((int(x.shape[0]) for x in tensors if isinstance(x, Tensor)), 0)
-
-    def _one_row_each(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        # Positions given once for all rows, [1, T], would have one gradient for all units together.
-        if self._active and self._rows > 1 and args and args[0].dim() >= 2 and args[0].shape[0] == 1:
-            return (args[0].expand(self._rows, *args[0].shape[1:]), *args[1:])
-        return None
 
     def __enter__(self) -> Self:
         if self._active:
@@ -149,6 +149,7 @@ class PerUnitClipping:
         for parameter in self._trainable:
             parameter.requires_grad_(False)
         self._active = True
+        self._rows = 0
         return self
 
     def __exit__(
@@ -165,49 +166,58 @@ class PerUnitClipping:
             handle.remove()
         self._handles.clear()
 
-    def backward(self, row_losses: Tensor, rows_per_unit: int = 1) -> Clipped:
+    def backward(self, row_losses: Tensor, rows_per_unit: int | Sequence[int] = 1) -> Clipped:
         """Adds sum_u min(1, C / |g_u|) g_u to the parameters' `grad`, with g_u the gradient of the sum of unit u's row
         losses; for the mean of a unit's views, divide each by their number before.
 
-        `row_losses` is [rows], the rows of a unit next to each other. Norms are taken in float32 at least.
+        `row_losses` is [rows], the rows of a unit next to each other; `rows_per_unit` says how many rows each unit
+        has, one number for all or one for each. Neighbours with equally many are worked on together, so units are best
+        sorted by it. Norms are taken in float32 at least.
 
         Raises:
-            TrainingError: a loss or norm is not finite, a layer mixed rows, or a parameter got no gradient; no
-                parameter's `grad` has changed then.
+            NotFiniteError: a loss or norm is not finite; `unit` is its unit's position.
+            TrainingError: a layer mixed rows, or a parameter got no gradient. In both cases no parameter's `grad` has
+                changed.
         """
-        rows = row_losses.shape[0]
-        if not self._active or row_losses.dim() != 1 or rows == 0 or rows_per_unit < 1 or rows % rows_per_unit:
+        counts = row_counts(row_losses, rows_per_unit) if self._active else []
+        if not counts:
             raise TrainingError(
                 f"clipping got losses of shape {tuple(row_losses.shape)} for {rows_per_unit} rows a unit"
                 + ("" if self._active else ", outside its context"),
                 where="PerUnitClipping.backward",
                 fix="call it inside `with clipping:` with one loss a row, the rows of a unit next to each other",
             )
-        self._require_finite(row_losses.detach(), "loss")
+        finite = torch.isfinite(row_losses.detach())
+        if not bool(finite.all()):
+            units = torch.repeat_interleave(torch.tensor(counts))[(~finite).cpu()]
+            raise _not_finite("loss", sorted(set(units.tolist())), len(counts))
+        self._uses.clear()
         try:
             row_losses.sum().backward()  # type: ignore[no-untyped-call]
-            with torch.no_grad():
-                return self._add_clipped(rows, rows_per_unit)
+            # Under autocast, matrix products would be done in half precision, and norms be wrong by percents.
+            with torch.no_grad(), torch.autocast(row_losses.device.type, enabled=False):
+                return self._add_clipped(counts)
         finally:
             self._uses.clear()
 
-    def _add_clipped(self, rows: int, rows_per_unit: int) -> Clipped:
-        terms = {parameter: cheapest(found) for parameter, found in self._terms(rows, rows_per_unit).items()}
-        norms = torch.stack([squared_norms(found) for found in terms.values()]).sum(0).clamp(min=0).sqrt()
-        self._require_finite(norms, "gradient norm")
+    def _add_clipped(self, counts: Sequence[int]) -> Clipped:
+        slices = [(self._terms(part, sum(counts)), part) for part in _slices(counts)]
+        norms = torch.cat([_norms(terms) for terms, _ in slices])
+        finite = torch.isfinite(norms)
+        if not bool(finite.all()):
+            raise _not_finite("gradient norm", torch.nonzero(~finite).flatten().tolist(), len(counts))
         factors = (self.max_grad_norm / norms).clamp(max=1.0)
-        for parameter, found in terms.items():
-            total = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-            for term in found:
-                _add(term, factors, total)
-            parameter.grad = total
+        first = 0
+        for terms, part in slices:
+            units = (part.stop - part.start) // part.rows_each
+            for parameter, found in terms.items():
+                parameter.grad = weighted_sum(found, factors[first : first + units], parameter)
+            first += units
         return Clipped(norms, factors)
 
-    def _terms(self, rows: int, rows_per_unit: int) -> dict[nn.Parameter, list[Term]]:
+    def _terms(self, part: _Slice, rows: int) -> dict[nn.Parameter, list[Term]]:
         terms: dict[nn.Parameter, list[Term]] = {}
         for use in self._uses:
-            if use.gradient is None:
-                continue
             if use.gradient.shape[0] != rows or use.inputs.shape[0] != rows:
                 raise TrainingError(
                     f"{type(use.module).__name__} worked on {use.inputs.shape[0]} rows where the batch has {rows},"
@@ -215,9 +225,7 @@ class PerUnitClipping:
                     where=type(self.model).__name__,
                     fix="freeze that layer, or pass each row its own inputs (positions as [rows, tokens])",
                 )
-            found = use.rule.terms(
-                use.module, _by_unit(use.inputs, rows_per_unit), _by_unit(use.gradient, rows_per_unit)
-            )
+            found = use.rule.terms(use.module, part.of(use.inputs), part.of(use.gradient))
             for name, term in found.items():
                 parameter = getattr(use.module, name)
                 if parameter in self._trainable:
@@ -228,32 +236,35 @@ class PerUnitClipping:
                 where=type(self.model).__name__,
                 fix="freeze what the loss does not depend on",
             )
-        return terms
-
-    @staticmethod
-    def _require_finite(values: Tensor, what: str) -> None:
-        finite = torch.isfinite(values)
-        if not bool(finite.all()):
-            first = int(torch.nonzero(~finite)[0])
-            raise TrainingError(
-                f"the {what} of {int((~finite).sum())} of {len(values)} in a batch is not finite",
-                where=f"position {first} of the batch",
-                fix="use a lower learning_rate; if it happens at the first step, check the model's weights",
-            )
+        return {parameter: cheapest(found) for parameter, found in terms.items()}
 
 
-def _by_unit(x: Tensor, rows_per_unit: int) -> Tensor:
-    """[U * rows_per_unit, ..., features] -> [U, N, features], or [U * rows_per_unit, ...] -> [U, N] for ids; floats as float32."""
-    if not x.is_floating_point():
-        return x.reshape(x.shape[0] // rows_per_unit, -1)
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    return x.reshape(x.shape[0] // rows_per_unit, -1, x.shape[-1])
+def row_counts(row_losses: Tensor, rows_per_unit: int | Sequence[int]) -> list[int]:
+    """Rows of each unit; empty where they do not add up to the rows there are."""
+    rows = row_losses.shape[0] if row_losses.dim() == 1 else 0
+    if isinstance(rows_per_unit, int):
+        whole = rows_per_unit >= 1 and rows % rows_per_unit == 0
+        return [rows_per_unit] * (rows // rows_per_unit) if whole else []
+    counts = [int(count) for count in rows_per_unit]
+    return counts if sum(counts) == rows and min(counts, default=0) >= 1 else []
 
 
-def _add(term: Term, factors: Tensor, total: Tensor) -> None:
-    if total.dtype == factors.dtype:
-        weighted_sum(term, factors, total)
-    else:
-        wide = torch.zeros(total.shape, dtype=factors.dtype, device=total.device)
-        weighted_sum(term, factors, wide)
-        total.add_(wide)
+def _slices(counts: Sequence[int]) -> Iterator[_Slice]:
+    start = 0
+    for count, run in itertools.groupby(counts):
+        stop = start + count * len(list(run))
+        yield _Slice(start, stop, count)
+        start = stop
+
+
+def _norms(terms: Mapping[nn.Parameter, list[Term]]) -> Tensor:
+    return torch.stack([squared_norms(found) for found in terms.values()]).sum(0).clamp(min=0).sqrt()
+
+
+def _not_finite(what: str, units: Sequence[int], count: int) -> NotFiniteError:
+    return NotFiniteError(
+        f"the {what} of {len(units)} of {count} units in a batch is not finite",
+        where=f"unit {units[0]} of the batch",
+        fix="use a lower learning_rate; if it happens at the first step, check the model's weights",
+        unit=units[0],
+    )

@@ -48,6 +48,11 @@ class Outer:
     left: Tensor | OneHot
     right: Tensor
 
+    @property
+    def rows(self) -> int:
+        """R."""
+        return self.left.size if isinstance(self.left, OneHot) else self.left.shape[2]
+
 
 @dataclass(frozen=True)
 class PerUnit:
@@ -127,66 +132,67 @@ def formed(term: Term) -> PerUnit:
     if isinstance(term.left, OneHot):
         units, _, columns = term.right.shape
         whole = term.right.new_zeros(units, term.left.size, columns)
-        return PerUnit(whole.scatter_add_(1, term.left.index[:, :, None].expand(term.right.shape), term.right))
+        return PerUnit(_add_formed(term, whole))
     return PerUnit(torch.bmm(term.left.transpose(1, 2), term.right))
 
 
 def cheapest(terms: list[Term]) -> list[Term]:
-    """The same terms, in the form in which norm and weighted sum take the least time.
+    """The same terms of one parameter, in the form in which norm and weighted sum take the least time.
 
-    For a parameter with one term, Gram matrices take U N^2 (R + C) multiplications and the weighted sum U N R C more;
-    the gradients written out take U N R C, and norm and sum are then nearly free.
+    All terms together have sum N (R + C) values. A gradient written out with no more than that, R C, costs no
+    memory, and spares the Gram matrices of every pair of terms: the more uses and positions, the sooner it pays.
     """
     outer = [term for term in terms if isinstance(term, Outer)]
-    if any(_gram_values(x, y) > MAX_GRAM_VALUES for x in outer for y in outer) and _formed_is_cheaper(outer):
-        return [PerUnit(_formed_sum([*outer, *(term for term in terms if isinstance(term, PerUnit))]))]
-    if len(terms) != 1 or not isinstance(terms[0], Outer) or isinstance(terms[0].left, OneHot):
-        return terms
-    (units, positions, rows), columns = terms[0].left.shape, terms[0].right.shape[2]
-    if positions * (rows + columns) > rows * columns and units * rows * columns <= MAX_FORMED_VALUES:
-        return [formed(terms[0])]
-    return terms
-
-
-def _formed_is_cheaper(terms: Sequence[Outer]) -> bool:
-    """For units with many positions: N R C values to add up for a dense term, against N^2 (R + C) for its Grams."""
-    units, _, columns = terms[0].right.shape
-    rows = _rows(terms[0])
-    if units * rows * columns > MAX_FORMED_VALUES:
-        return False
-    dense = [term.right.shape[1] * rows for term in terms if not isinstance(term.left, OneHot)]
-    grams = sum(
-        x.right.shape[1] * y.right.shape[1] * (columns if isinstance(x.left, OneHot) else rows + columns) // 2
-        for x in terms
-        for y in terms
-    )
-    return (sum(dense) + rows) * columns < grams
-
-
-def _rows(term: Outer) -> int:
-    return term.left.size if isinstance(term.left, OneHot) else term.left.shape[2]
+    if not outer or len(outer) < len(terms):
+        return [PerUnit(_formed_sum(terms))] if len(terms) > 1 else terms
+    units, _, columns = outer[0].right.shape
+    size = outer[0].rows * columns
+    factors = sum(x.right.shape[1] * (columns + (0 if isinstance(x.left, OneHot) else x.rows)) for x in outer)
+    return [PerUnit(_formed_sum(terms))] if size <= factors and units * size <= MAX_FORMED_VALUES else terms
 
 
 def _formed_sum(terms: Sequence[Term]) -> Tensor:
     total = formed(terms[0]).gradient
     for term in terms[1:]:
-        total += formed(term).gradient
+        total = _add_formed(term, total)
     return total
 
 
-def weighted_sum(term: Term, weights: Tensor, out: Tensor) -> None:
-    """Adds sum_u weights_u x_u to `out`, which has the parameter's shape; `weights` is [U]."""
+def _add_formed(term: Term, total: Tensor) -> Tensor:
     if isinstance(term, PerUnit):
-        flat = term.gradient.flatten(1)
-        out.add_(torch.mv(flat.t(), weights).view_as(out))
-        return
+        return total + term.gradient
+    if isinstance(term.left, OneHot):
+        return total.scatter_add_(1, term.left.index[:, :, None].expand(term.right.shape), term.right)
+    return total.baddbmm_(term.left.transpose(1, 2), term.right)
+
+
+def weighted_sum(terms: Sequence[Term], weights: Tensor, parameter: Tensor) -> Tensor:
+    """The parameter's `grad` plus sum_u weights_u sum_i x_iu over the terms x_i; `weights` is [U].
+
+    Computed in the precision of the weights; the result has the parameter's.
+    """
+    before = parameter.grad
+    total = before if before is not None and before.dtype == weights.dtype else None
+    for term in sorted(terms, key=lambda term: isinstance(term, Outer) and isinstance(term.left, OneHot)):
+        total = _add_weighted(term, weights, total, parameter.shape)
+    assert total is not None  # noqa: S101 - terms is never empty
+    if total is before or total.dtype == parameter.dtype:
+        return total
+    return total.to(parameter.dtype) if before is None else before.add_(total)
+
+
+def _add_weighted(term: Term, weights: Tensor, total: Tensor | None, shape: torch.Size) -> Tensor:
+    if isinstance(term, PerUnit):
+        added = torch.mv(term.gradient.flatten(1).t(), weights).view(shape)
+        return added if total is None else total.add_(added)
     left, right = term.left, term.right
     if isinstance(left, OneHot):
-        scaled = right * weights[:, None, None]
-        out.index_add_(0, left.index.reshape(-1), scaled.flatten(0, 1))
-        return
+        total = right.new_zeros(shape) if total is None else total
+        return total.index_add_(0, left.index.reshape(-1), (right * weights[:, None, None]).flatten(0, 1))
+    # The narrower factor is cheaper to scale.
     if left.shape[2] < right.shape[2]:
         left = left * weights[:, None, None]
     else:
         right = right * weights[:, None, None]
-    out.addmm_(left.flatten(0, 1).t(), right.flatten(0, 1))
+    left, right = left.flatten(0, 1).t(), right.flatten(0, 1)
+    return left @ right if total is None else total.addmm_(left, right)
