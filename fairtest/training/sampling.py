@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -26,13 +27,15 @@ def sample_rate_for(batch_size: int, units: int) -> float:
     return batch_size / units
 
 
-def poisson_batches(units: int, sample_rate: float, steps: int, seed: int) -> Iterator[list[int]]:
+def poisson_batches(
+    units: int, sample_rate: float, steps: int, seed: int | None, *, share: Callable[[bytes], bytes] | None = None
+) -> Iterator[list[int]]:
     """Yields for each step the indices of its units, ascending; a batch can be empty.
 
     A step's draw depends on (seed, step) alone: a run can be taken up at any step, and arms with the same seed see the
     same units in the same order. A seed that is known makes a run repeatable and takes its secrecy: the amplification
-    by sampling, like the noise, protects only against someone who cannot redraw it. So models that are released need a
-    secret seed.
+    by sampling, like the noise, protects only against someone who cannot redraw it. With seed None each step's draw
+    comes from the operating system's entropy; `share` then hands all processes of a group the same bytes.
 
     Raises:
         TrainingError: a sample rate outside (0, 1] or a negative seed.
@@ -43,12 +46,19 @@ def poisson_batches(units: int, sample_rate: float, steps: int, seed: int) -> It
             where="poisson_batches(sample_rate=)",
             fix="it is batch_size / number of units",
         )
-    if seed < 0:
+    if seed is not None and seed < 0:
         raise TrainingError(f"a seed must be at least 0, got {seed!r}", where="seed", fix="give a whole number >= 0")
-    return (_draw(units, sample_rate, seed, step) for step in range(steps))
+    return (_draw(units, sample_rate, _stream(seed, step, share)) for step in range(steps))
 
 
-def _draw(units: int, sample_rate: float, seed: int, step: int) -> list[int]:
-    stream = np.random.PCG64(np.random.SeedSequence(entropy=seed, spawn_key=(step,)))
-    chosen: list[int] = np.flatnonzero(np.random.Generator(stream).random(units) < sample_rate).tolist()
+def _stream(seed: int | None, step: int, share: Callable[[bytes], bytes] | None) -> np.random.SeedSequence:
+    if seed is not None:
+        return np.random.SeedSequence(entropy=seed, spawn_key=(step,))
+    drawn = secrets.token_bytes(16)
+    return np.random.SeedSequence(entropy=int.from_bytes(drawn if share is None else share(drawn), "big"))
+
+
+def _draw(units: int, sample_rate: float, stream: np.random.SeedSequence) -> list[int]:
+    generator = np.random.Generator(np.random.PCG64(stream))
+    chosen: list[int] = np.flatnonzero(generator.random(units) < sample_rate).tolist()
     return chosen

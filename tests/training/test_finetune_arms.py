@@ -12,11 +12,12 @@ from model_builders import WORDS, gpt2, llama, loaded, word_tokenizer
 from fairtest.augmentation import UnitViews
 from fairtest.errors import ModelError, TrainingError
 from fairtest.specs import Training
-from fairtest.training import finetune as module
-from fairtest.training.finetune import NoiseSpec, finetune, micro_batches
+from fairtest.training.encoding import EncodedUnit, MicroBatch, micro_batches
+from fairtest.training.finetune import finetune
 from fairtest.training.forward import CausalForward, TokenBatch, encode
 from fairtest.training.models import set_trainable
 from fairtest.training.sampling import poisson_batches
+from fairtest.training.steps import NoiseSpec, derived_seed
 from fairtest.training.trunk import split_trunk
 
 TRAINING = Training(steps=4, batch_size=6, learning_rate=1e-2, max_length=16)
@@ -115,16 +116,9 @@ def test_micro_batches_change_nothing_beyond_rounding(noise):
 def test_noise_has_the_stated_size_on_every_parameter():
     sigma, limit, rate = 2.0, 0.5, 1e-2
     moved = {}
-
-    class Sgd(torch.optim.SGD):
-        def __init__(self, parameters, **_):
-            super().__init__(parameters, lr=rate)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim, "AdamW", Sgd)
-        one = Training(steps=1, batch_size=6, learning_rate=rate)
-        still, _ = train(gpt2(**STILL), NoiseSpec(0.0, limit), training=one)
-        noisy, _ = train(gpt2(**STILL), NoiseSpec(sigma, limit), training=one)
+    one = Training(steps=1, batch_size=6, learning_rate=rate, optimizer="sgd")
+    still, _ = train(gpt2(**STILL), NoiseSpec(0.0, limit), training=one)
+    noisy, _ = train(gpt2(**STILL), NoiseSpec(sigma, limit), training=one)
     for name, value in still.items():
         moved[name] = (noisy[name] - value) / rate * 6 / (sigma * limit)
         spread = math.sqrt(2 / value.numel())
@@ -217,24 +211,27 @@ def test_the_global_random_state_is_left_alone():
 
 
 def test_seeds_for_data_dropout_and_noise_are_unrelated():
-    seeds = {
-        module.derived_seed(s, purpose, step) for s in range(3) for purpose in ("noise", "dropout") for step in (0, 1)
-    }
+    seeds = {derived_seed(s, purpose, step) for s in range(3) for purpose in ("noise", "dropout") for step in (0, 1)}
     assert len(seeds) == 12
     assert not seeds & set(range(3))
 
 
 @given(
-    shapes=st.lists(st.tuples(st.integers(1, 3), st.integers(2, 30)), max_size=40),
+    shapes=st.lists(st.lists(st.integers(2, 30), min_size=1, max_size=4), max_size=40),
     limit=st.integers(1, 300),
 )
 def test_micro_batches_hold_every_unit_once_under_the_limit(shapes, limit):
-    parts = list(micro_batches(shapes, limit))
-    assert sorted(index for part in parts for index in part) == list(range(len(shapes)))
+    units = [
+        EncodedUnit(index, str(index), tuple([0] * length for length in lengths), (1.0,) * len(lengths))
+        for index, lengths in enumerate(shapes)
+    ]
+    parts = list(micro_batches(units, limit))
+    assert sorted(unit.index for part in parts for unit in part) == list(range(len(units)))
     for part in parts:
-        assert len({shapes[index][0] for index in part}) == 1
-        tokens = len(part) * shapes[part[0]][0] * max(shapes[index][1] for index in part)
-        assert tokens <= limit or len(part) == 1
+        batch = MicroBatch.of(part)
+        assert batch.tokens.input_ids.numel() <= limit or len(part) == 1
+        assert list(batch.rows_per_unit) == sorted(batch.rows_per_unit) == [len(unit.rows) for unit in batch.units]
+        assert batch.tokens.lengths.tolist() == [len(row) for unit in batch.units for row in unit.rows]
 
 
 def test_a_run_that_changes_no_weight_is_an_error(monkeypatch):
@@ -252,9 +249,10 @@ def test_weights_that_are_not_finite_are_an_error():
 def test_a_loss_that_is_not_finite_stops_training(noise):
     model = gpt2()
     torch.nn.init.constant_(model.transformer.h[0].ln_1.weight, float("nan"))
-    with pytest.raises(TrainingError, match="not finite") as caught:
+    with pytest.raises(TrainingError, match=r"of unit (\d+) \(id 'u\1'\) is not finite at step 0") as caught:
         finetune(loaded(model), corpus(), TRAINING, noise, 0, forward=Whole(model))
     assert "learning_rate" in caught.value.fix
+    assert not any(text in str(caught.value) for unit in corpus() for text in unit.views)
     assert not model.training
 
 
@@ -354,7 +352,7 @@ def test_a_step_that_memory_does_not_hold_names_the_largest_unit(noise):
     heavy = UnitViews("heavy", ("he is good", "she works", "a nurse"), records=3)
     with pytest.raises(TrainingError, match="largest unit of its batch, 'heavy', has 3 texts") as caught:
         finetune(loaded(model), [*corpus(7), heavy], Training(steps=1, batch_size=8), noise, 0, forward=Greedy(model))
-    assert "fewer records of a unit" in caught.value.fix
+    assert "max_records_per_unit" in caught.value.fix
 
 
 def test_another_runtime_error_stays_what_it_is():

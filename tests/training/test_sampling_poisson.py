@@ -66,3 +66,10 @@ def test_a_rate_that_is_no_probability_is_refused(rate):
 def test_a_negative_seed_is_refused():
     with pytest.raises(TrainingError, match="at least 0"):
         poisson_batches(5, 0.5, 1, seed=-1)
+
+
+def test_without_a_seed_batches_come_from_the_operating_system():
+    first, second = (list(poisson_batches(1000, 0.5, 3, None)) for _ in range(2))
+    assert len({tuple(batch) for batch in first + second}) == 6
+    shared = [list(poisson_batches(1000, 0.5, 3, None, share=lambda own: b"the first one's")) for _ in range(2)]
+    assert shared[0] == shared[1]
