@@ -18,7 +18,7 @@ from fairtest.errors import TrainingError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place (`rank`, from 0) among `size`; of a single one all methods are free."""
+    """The place of a process (`rank`, from 0) among `size`; of a single one all methods are free."""
 
     rank: int = 0
     size: int = 1

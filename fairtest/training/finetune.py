@@ -214,10 +214,10 @@ def _require_trained(steps: Steps, before: list[float]) -> None:
         )
     # One half of a LoRA adapter starts at zero, so that at the first step the other half has no gradient.
     if steps.without_gradient and len(steps.losses) > 1:
-        first = sorted(steps.without_gradient)[0]
+        first = min(steps.without_gradient)
         raise TrainingError(
             f"{len(steps.without_gradient)} of {len(parameters)} trainable parameters had a gradient of zero in all"
             f" {taken} steps, the first is {first}",
             where=type(steps.model).__name__,
-            fix="freeze them (Training(trainable=)): noise alone would move them, and epsilon would be spent on nothing",
+            fix="freeze them (Training(trainable=)): noise alone would move them, which costs privacy for nothing",
         )

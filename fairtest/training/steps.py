@@ -35,7 +35,7 @@ class Clipping(Protocol):
 
     def __enter__(self) -> Any: ...
 
-    def __exit__(self, *exception: Any) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
 
     def backward(self, row_losses: Tensor, rows_per_unit: int | Sequence[int] = 1) -> Clipped: ...
 
@@ -169,7 +169,7 @@ class Steps:
         self.without_gradient -= {name for name in self.without_gradient if bool(gradients[name].any())}
         if self.noise is None:
             for gradient in gradients.values():
-                gradient /= self.expected_batch_size
+                gradient.div_(self.expected_batch_size)
 
     def _accumulate(self, batch: MicroBatch) -> tuple[float, list[float]]:
         """Adds a micro-batch's gradient sum to the parameters' `grad`; the sum of its unit losses, and their norms."""

@@ -30,11 +30,14 @@ def ended(tmp_path_factory):
     assert done.returncode == 0, done.stderr[-3000:]
     return {
         case: [
-            (load_state(directory / f"{case}-{rank}.safetensors"), json.loads((directory / f"{case}-{rank}.json").read_text()))
+            (
+                load_state(directory / f"{case}-{rank}.safetensors"),
+                json.loads((directory / f"{case}-{rank}.json").read_text()),
+            )
             for rank in (0, 1)
         ]
         for case in two_processes.CASES
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("case", two_processes.CASES)

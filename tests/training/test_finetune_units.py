@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from model_builders import gpt2, llama, loaded
+from model_builders import WORDS, gpt2, llama, loaded
 from test_finetune_arms import STILL, assert_close, corpus, train, weights
 
 from fairtest.augmentation import UnitViews
@@ -16,7 +16,7 @@ from fairtest.training.norms import median_gradient_norm, unit_gradient_norms
 from fairtest.training.sampling import poisson_batches
 from fairtest.training.steps import NoiseSpec
 
-WORDS = "he she is was the good bad doctor nurse who works in city park and".split()
+KNOWN = WORDS[3:]
 
 
 def long_units(count=8):
@@ -24,7 +24,7 @@ def long_units(count=8):
     return [
         UnitViews(
             f"u{i}",
-            tuple(" ".join(WORDS[(i + j + k) % len(WORDS)] for k in range(1 + 7 * i % 30)) for j in range(1 + i % 3)),
+            tuple(" ".join(KNOWN[(i + j + k) % len(KNOWN)] for k in range(1 + 7 * i % 30)) for j in range(1 + i % 3)),
         )
         for i in range(count)
     ]
@@ -64,9 +64,16 @@ def test_training_on_blocks_clips_each_unit_once(build, clipping):
     options = STILL if build is gpt2 else {}
     units, limit = long_units(), 0.8
     training = Training(
-        steps=2, batch_size=4, max_length=9, long_texts="blocks", optimizer="sgd", learning_rate=0.1, momentum=0.5,
-        lr_schedule="constant", micro_batch_tokens=60,
-    )  # fmt: skip
+        steps=2,
+        batch_size=4,
+        max_length=9,
+        long_texts="blocks",
+        optimizer="sgd",
+        learning_rate=0.1,
+        momentum=0.5,
+        lr_schedule="constant",
+        micro_batch_tokens=60,
+    )
     expected = build(**options)
     optimizer = torch.optim.SGD(expected.parameters(), lr=0.1, momentum=0.5)
     for batch in poisson_batches(len(units), 0.5, 2, 3):
@@ -74,7 +81,7 @@ def test_training_on_blocks_clips_each_unit_once(build, clipping):
         for index in batch:
             gradients = unit_gradient(expected, units[index], training)
             for whole, gradient in zip(total, gradients, strict=True):
-                whole += gradient * min(1.0, limit / norm_of(gradients))
+                whole.add_(gradient * min(1.0, limit / norm_of(gradients)))
         for p, whole in zip(expected.parameters(), total, strict=True):
             p.grad = whole / 4
         optimizer.step()
@@ -89,7 +96,7 @@ def test_training_on_blocks_clips_each_unit_once(build, clipping):
 def test_one_long_text_moves_a_sum_by_no_more_than_a_short_one():
     """Adding one unit to a corpus moves the clipped sum by at most C, however long its text is."""
     training = Training(steps=1, batch_size=2, max_length=5, long_texts="blocks", optimizer="sgd", learning_rate=1.0)
-    short, long = UnitViews("short", ("he is good",)), UnitViews("long", (" ".join(WORDS * 10),))
+    short, long = UnitViews("short", ("he is good",)), UnitViews("long", (" ".join(KNOWN * 10),))
     limit, seed = 0.05, 0
     before = weights(gpt2(**STILL))
     one = Training(**{**training.__dict__, "batch_size": 1})
@@ -121,9 +128,10 @@ def test_gradient_checkpointing_changes_nothing_beyond_rounding_and_is_taken_off
     plain, _ = train(gpt2(**STILL), noise)
     model = gpt2(**STILL)
     found, _ = train(
-        model, noise, training=Training(steps=4, batch_size=6, learning_rate=1e-2, max_length=16,
-        gradient_checkpointing=True),
-    )  # fmt: skip
+        model,
+        noise,
+        training=Training(steps=4, batch_size=6, learning_rate=1e-2, max_length=16, gradient_checkpointing=True),
+    )
     assert_close(found, plain, 2e-4)
     assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
