@@ -371,6 +371,47 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_adds_nothing():
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_an_output_changed_in_place_is_exact():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2))
+    rows = torch.randn(4, 5, 3)
+    norms, expected = [], {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for row in rows:
+        gradients = torch.autograd.grad(model(row).square().sum(), list(model.parameters()))
+        norms.append(torch.stack([g.norm() for g in gradients]).norm())
+        for name, gradient in zip(expected, gradients, strict=True):
+            expected[name] += gradient * min(1.0, 0.5 / float(norms[-1]))
+    clipping = PerUnitClipping(model, 0.5)
+    with clipping:
+        found = clipping.backward(model(rows).square().sum((1, 2)))
+    torch.testing.assert_close(found.norms, torch.stack(norms))
+    assert relative_error({name: p.grad for name, p in model.named_parameters()}, expected) <= 1e-5
+
+
+def test_an_input_overwritten_before_the_backward_pass_is_an_error():
+    model = nn.Linear(3, 2)
+    rows = torch.ones(2, 3)
+    clipping = PerUnitClipping(model, 1.0)
+
+    def losses_of_overwritten_rows():
+        losses = model(rows).sum(1)
+        rows.zero_()
+        return losses
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"), clipping:
+        clipping.backward(losses_of_overwritten_rows())
+    assert model.weight.grad is None
+
+
+def test_a_layer_that_returns_no_tensor_is_refused(monkeypatch):
+    monkeypatch.setattr(registry, "_rules", list(registry._rules))
+    register_rule(nn.LSTM)(lambda module, inputs, gradient: {})
+    model = nn.LSTM(3, 2, batch_first=True)
+    clipping = PerUnitClipping(model, 1.0)
+    with pytest.raises(TrainingError, match="LSTM returns tuple"), clipping:
+        model(torch.ones(2, 4, 3))
+
+
 def test_rows_mixed_by_a_layer_are_an_error():
     model = nn.Sequential(nn.Linear(3, 3), nn.Flatten(0, 1), nn.Linear(3, 1), nn.Unflatten(0, (2, 4)))
     clipping = PerUnitClipping(model, 1.0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from fairtest.errors import NotFiniteError
 from fairtest.training.clipping import rules as _rules  # noqa: F401 - registers them
 from fairtest.training.clipping.engine import Clipped, PerUnitClipping
-from fairtest.training.clipping.registry import LayerRule, register_refusal, register_rule
+from fairtest.training.clipping.registry import LayerRule, register_flattened, register_refusal, register_rule
 from fairtest.training.clipping.terms import OneHot, Outer, PerUnit, Term
 from fairtest.training.clipping.verify import HALF_TOLERANCE, verify_against_autograd
 
@@ -25,6 +25,7 @@ __all__ = [
     "PerUnit",
     "PerUnitClipping",
     "Term",
+    "register_flattened",
     "register_refusal",
     "register_rule",
     "verify_against_autograd",

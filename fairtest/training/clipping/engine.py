@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fairtest.errors import NotFiniteError, TrainingError
 from fairtest.training.clipping.recording import Use, record_use
-from fairtest.training.clipping.registry import LayerRule, refused_children, rule_for
+from fairtest.training.clipping.registry import LayerRule, flattened_children, refused_children, rule_for
 from fairtest.training.clipping.terms import Term, cheapest, squared_norms, weighted_sum
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class PerUnitClipping:
         self.max_grad_norm = max_grad_norm
         self._handles: list[RemovableHandle] = []
         self._trainable: dict[nn.Parameter, str] = {}
+        self._flattened: set[nn.Module] = set()
         self._uses: list[Use] = []
         self._active = False
         self._rows = 0
@@ -94,8 +95,10 @@ class PerUnitClipping:
         covered: set[nn.Parameter] = set()
         reasons: dict[nn.Parameter, str] = {}
         refused: dict[nn.Module, str] = {}
+        self._flattened = set()
         for module in self.model.modules():
             refused.update(refused_children(module))
+            self._flattened |= flattened_children(module)
             own = {p for p in module.parameters(recurse=False) if p in self._trainable}
             rule = rule_for(module) if own else None
             reason = refused.get(module, "") or (rule.refuses(module) if rule is not None else "")
@@ -218,14 +221,17 @@ class PerUnitClipping:
     def _terms(self, part: _Slice, rows: int) -> dict[nn.Parameter, list[Term]]:
         terms: dict[nn.Parameter, list[Term]] = {}
         for use in self._uses:
-            if use.gradient.shape[0] != rows or use.inputs.shape[0] != rows:
+            inputs, gradient = use.inputs, use.gradient
+            if use.module in self._flattened and inputs.dim() == 2 and inputs.shape[0] % rows == 0:
+                inputs, gradient = (x.reshape(rows, -1, x.shape[-1]) for x in (inputs, gradient))
+            if gradient.shape[0] != rows or inputs.shape[0] != rows:
                 raise TrainingError(
-                    f"{type(use.module).__name__} worked on {use.inputs.shape[0]} rows where the batch has {rows},"
+                    f"{type(use.module).__name__} worked on {inputs.shape[0]} rows where the batch has {rows},"
                     " so gradients cannot be told apart by unit",
                     where=type(self.model).__name__,
                     fix="freeze that layer, or pass each row its own inputs (positions as [rows, tokens])",
                 )
-            found = use.rule.terms(use.module, part.of(use.inputs), part.of(use.gradient))
+            found = use.rule.terms(use.module, part.of(inputs), part.of(gradient))
             for name, term in found.items():
                 parameter = getattr(use.module, name)
                 if parameter in self._trainable:

@@ -6,7 +6,7 @@ out, both already grouped by unit, and returns a term for each of its parameters
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ class LayerRule:
 
 _rules: list[LayerRule] = []
 _refusals: list[Callable[[nn.Module], Mapping[nn.Module, str]]] = []
+_flattening: list[Callable[[nn.Module], Iterable[nn.Module]]] = []
 
 
 def _accepts_all(_module: nn.Module) -> str:
@@ -90,3 +91,19 @@ def register_refusal(
 def refused_children(module: nn.Module) -> dict[nn.Module, str]:
     """Children of a module that have a rule, but are not used as it says, each with the reason."""
     return {child: reason for reasons in _refusals for child, reason in reasons(module).items()}
+
+
+def register_flattened(
+    children: Callable[[nn.Module], Iterable[nn.Module]],
+) -> Callable[[nn.Module], Iterable[nn.Module]]:
+    """Decorates a function that says which children a module gives its rows end to end, [rows * tokens, features].
+
+    Tokens in any other order would be counted to wrong units, so no layer may be taken for one of these by its shapes.
+    """
+    _flattening.append(children)
+    return children
+
+
+def flattened_children(module: nn.Module) -> set[nn.Module]:
+    """Children of a module, and the layers within, that see its rows end to end."""
+    return {layer for found in _flattening for child in found(module) for layer in child.modules()}

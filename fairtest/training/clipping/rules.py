@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from fairtest.training.clipping.registry import register_refusal, register_rule
+from fairtest.training.clipping.registry import register_flattened, register_refusal, register_rule
 from fairtest.training.clipping.terms import OneHot, Outer, PerUnit, Term
 
 
@@ -89,6 +89,13 @@ def _offset_ids(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 def offset_embedding(module: nn.Module, ids: Tensor, gradient: Tensor) -> Mapping[str, Term]:
     """OPT's positions, y_n = W[p_n + offset], with p_n as given or counted by the attention mask."""
     return embedding(module, ids, gradient)
+
+
+@register_flattened
+def opt_feed_forward(module: nn.Module) -> Iterable[nn.Module]:
+    """OPT's feed-forward layers work on [rows * tokens, features]."""
+    names = ("final_layer_norm", "fc1", "fc2") if type(module).__name__ == "OPTDecoderLayer" else ()
+    return [module.get_submodule(name) for name in names]
 
 
 @register_refusal
