@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,9 @@ class Unit:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Named units in a fixed order, each unit id once.
+    """Units in a fixed order, each unit id once.
+
+    `named` says that ids are names of people or documents, and not positions in a file.
 
     Raises:
         CorpusError: no unit, or an id that occurs twice.
@@ -43,6 +46,7 @@ class Corpus:
     name: str
     units: tuple[Unit, ...]
     unit_name: str = "record"
+    named: bool = True
 
     def __post_init__(self) -> None:
         if not self.units:
@@ -76,8 +80,9 @@ class Corpus:
         )
 
     def split(self, held_out: float) -> tuple[Corpus, Corpus]:
-        """(training units, held-out units): a unit's side follows from a hash of its id alone, so it is the same
-        in every arm, seed and process. `held_out` is the expected share, in (0, 1).
+        """(training units, held-out units): a unit's side follows from a hash of its name alone, or of its text where
+        units have no names, so it is the same in every arm, seed and process, and no unit's coming or going moves
+        another one. Records of equal text are on one side. `held_out` is the expected share, in (0, 1).
 
         Raises:
             CorpusError: one of the sides would be empty.
@@ -85,7 +90,8 @@ class Corpus:
         kept: list[Unit] = []
         aside: list[Unit] = []
         for unit in self.units:
-            draw = int.from_bytes(hashlib.sha256(f"held-out:{unit.id}".encode()).digest()[:8], "big") / 2**64
+            own = unit.id if self.named else digest_of([record.text for record in unit.records])
+            draw = int.from_bytes(hashlib.sha256(f"held-out:{own}".encode()).digest()[:8], "big") / 2**64
             (aside if draw < held_out else kept).append(unit)
         if len(self.units) == 1 and self.record_count > 1:
             raise CorpusError(
@@ -101,8 +107,8 @@ class Corpus:
                 fix="give more records (a few hundred at least) or another held_out share",
             )
         return (
-            Corpus(f"{self.name}[train]", tuple(kept), self.unit_name),
-            Corpus(f"{self.name}[held-out]", tuple(aside), self.unit_name),
+            dataclasses.replace(self, name=f"{self.name}[train]", units=tuple(kept)),
+            dataclasses.replace(self, name=f"{self.name}[held-out]", units=tuple(aside)),
         )
 
     def capped(self, max_records: int | None) -> Corpus:
@@ -123,7 +129,7 @@ class Corpus:
                 where=f"{self.name}, max_records_per_unit",
                 fix="give at least 1",
             )
-        return Corpus(self.name, tuple(_capped(unit, max_records) for unit in self.units), self.unit_name)
+        return dataclasses.replace(self, units=tuple(_capped(unit, max_records) for unit in self.units))
 
 
 def _capped(unit: Unit, max_records: int) -> Unit:
