@@ -35,8 +35,7 @@ def read_corpus(
             strings or mappings.
         text_field: the column with the text; a text file has no columns.
         unit_field: the column whose value names the privacy unit: records with the same value are one unit. None: every
-            record is a unit, with its position in the source ("0", "1", ...) as its id, so that the order of a source
-            decides what is held out.
+            record is a unit, with its position in the source ("0", "1", ...) as its id.
         unit: what a unit is called, "record", "document" or "user". None: by the column's name, or "record".
         name: name of the corpus; the file's name by default.
         records: of a text file: "line" (one record per line that is not blank) or "paragraph".
@@ -78,7 +77,8 @@ def read_corpus(
         unit_ids = [str(position) for position, _, _ in found]
     else:
         unit_ids = [_unit(row, unit_field) for _, row, _ in found]
-    return Corpus(name or Path(label).name, group_into_units(texts, unit_ids), unit or unit_field or "record")
+    units = group_into_units(texts, unit_ids)
+    return Corpus(name or Path(label).name, units, unit or unit_field or "record", named=unit_field is not None)
 
 
 def _require_unit_name(unit: str | None, unit_field: str | None) -> None:

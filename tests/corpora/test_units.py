@@ -160,3 +160,16 @@ def test_what_is_left_out_is_no_part_of_what_is_trained_on():
 def test_a_cap_below_one_is_an_error(cap):
     with pytest.raises(CorpusError, match=f"at most {cap} records of a unit leave nothing to train on"):
         corpus_of(["a"]).capped(cap)
+
+
+def test_no_record_has_a_say_in_which_side_another_is_on():
+    """Neighbouring corpora differ by one record: were sides a matter of position, removing one would move others."""
+    texts = [f"text {i % 90}" for i in range(100)]  # ten of them twice
+    kept, aside = ({r.text for u in side.units for r in u.records} for side in read_corpus(texts).split(0.3))
+    assert not kept & aside
+    for gone in (0, 37, 99):
+        fewer = read_corpus([*texts[:gone], *texts[gone + 1 :]])
+        sides = [{r.text for u in side.units for r in u.records} for side in fewer.split(0.3)]
+        assert sides[0] <= kept
+        assert sides[1] <= aside
+    assert not read_corpus(texts).named
