@@ -137,6 +137,14 @@ class PerUnitClipping:
             return record_use(module, rule, inputs, output, self._uses.append)
 
         self._handles.append(module.register_forward_hook(keep, with_kwargs=True))
+        if isinstance(module, nn.Linear):
+            self._handles.append(module.register_forward_pre_hook(self._in_one_piece))
+
+    def _in_one_piece(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        # Without a gradient for its weight, torch multiplies rows with gaps between them one by one, which is slower.
+        if self._active and args and not args[0].is_contiguous():
+            return (args[0].contiguous(), *args[1:])
+        return None
 
     def _note_rows(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._active:

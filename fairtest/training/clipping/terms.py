@@ -20,6 +20,7 @@ Shapes: U units, N positions of a unit (those of all its views), R x C the param
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ from torch import Tensor
 MAX_FORMED_VALUES = 1 << 26
 # A unit of very many positions has Gram matrices that fit no memory: they are gone through in blocks of this size.
 MAX_GRAM_VALUES = 1 << 24
+# Smaller blocks would spare more of a symmetric matrix, but are multiplied less efficiently.
+MIN_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -77,24 +80,18 @@ def squared_norms(terms: Sequence[Term]) -> Tensor:
 def inner(x: Term, y: Term) -> Tensor:
     """<x_u, y_u> as [U]."""
     if isinstance(x, Outer) and isinstance(y, Outer):
-        return _inner_by_blocks(x, y) if _gram_values(x, y) > MAX_GRAM_VALUES else _inner(x, y)
+        return _inner_by_blocks(x, y)
     x, y = formed(x), formed(y)
     product: Tensor = torch.linalg.vecdot(x.gradient.flatten(1), y.gradient.flatten(1))
     return product
 
 
-def _inner(x: Outer, y: Outer) -> Tensor:
-    return (_gram(x.left, y.left) * _gram(x.right, y.right)).sum((1, 2))
-
-
-def _gram_values(x: Outer, y: Outer) -> int:
-    return x.right.shape[0] * x.right.shape[1] * y.right.shape[1]
-
-
 def _inner_by_blocks(x: Outer, y: Outer) -> Tensor:
-    """The same sum over n and m, a block of n at a time; <x, x> is symmetric, so m < n of it need not be computed."""
+    """The sum over n and m, a block of n at a time; <x, x> is symmetric, so m < n of it need not be computed."""
     units, positions, _ = x.right.shape
     size = max(1, MAX_GRAM_VALUES // (units * y.right.shape[1]))
+    if x is y:
+        size = min(size, max(MIN_BLOCK, math.ceil(positions / 4)))
     total = x.right.new_zeros(units)
     for start in range(0, positions, size):
         end = min(start + size, positions)
@@ -106,6 +103,10 @@ def _inner_by_blocks(x: Outer, y: Outer) -> Tensor:
         if end < positions:
             total += 2 * _inner(block, _positions(x, end, positions))
     return total
+
+
+def _inner(x: Outer, y: Outer) -> Tensor:
+    return (_gram(x.left, y.left) * _gram(x.right, y.right)).sum((1, 2))
 
 
 def _positions(term: Outer, start: int, end: int) -> Outer:
