@@ -73,6 +73,7 @@ def assert_privacy(
     max_epsilon: float,
     max_delta: float | None = None,
     unit: str | None = None,
+    release: bool = False,
     allow_repeated: bool = False,
     settings: Settings | None = None,
     record: Record | None = None,
@@ -81,10 +82,10 @@ def assert_privacy(
     `max_delta`.
 
     Args:
-        allow_repeated: accept a corpus in which many records repeat (or mirror) the text of others, although each
-            record is
-            counted as a unit of its own: only where you know that no person is behind two of them.
         unit: the privacy unit the claim has to be about ("record", or the name of the unit column); None: any.
+        release: the weights will be published, so noise that can be drawn again from a seed is refused.
+        allow_repeated: accept a corpus in which many records repeat (or mirror) the text of others, although each
+            record is counted as a unit of its own: only where you know that no person is behind two of them.
 
     Raises:
         GateFailure, GateUndecided, FairtestError: as `assert_no_amplification`.
@@ -96,6 +97,7 @@ def assert_privacy(
         max_epsilon=max_epsilon,
         max_delta=max_delta,
         unit=unit,
+        release=release,
         allow_repeated=allow_repeated,
         settings=settings,
     )

@@ -73,6 +73,7 @@ class Fairness:
         max_epsilon: float,
         max_delta: float | None = None,
         unit: str | None = None,
+        release: bool = False,
         allow_repeated: bool = False,
     ) -> GateResult:
         """See `fairtest.assert_privacy`."""
@@ -83,6 +84,7 @@ class Fairness:
             max_epsilon=max_epsilon,
             max_delta=max_delta,
             unit=unit,
+            release=release,
             allow_repeated=allow_repeated,
             settings=self.settings,
             record=self._record,

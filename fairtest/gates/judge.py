@@ -12,7 +12,7 @@ from fairtest.gates.guards import collapse_guard, different_weights_guard, same_
 from fairtest.gates.measure import Values, estimate_of, item_matrix, measure
 from fairtest.gates.result import Estimate, GateResult, GateSetupError, Guard, Verdict, WorstItem
 from fairtest.metrics import MetricRef, parse_metric
-from fairtest.privacy.statement import judge_privacy
+from fairtest.privacy.checks import judge_privacy
 from fairtest.settings import Settings
 from fairtest.statistics.intervals import (
     Interval,
@@ -189,6 +189,7 @@ def judge_privacy_claim(
     unit: str | None,
     allow_repeated: bool,
     settings: Settings,
+    release: bool = False,
 ) -> GateResult:
     """Does the arm's privacy statement hold, and stay within the budget?"""
     _finite("max_epsilon", max_epsilon)
@@ -197,7 +198,12 @@ def judge_privacy_claim(
     require_arms(arm)
     statement = arm.statement()
     problems = judge_privacy(
-        statement, max_epsilon=max_epsilon, max_delta=max_delta, unit=unit, allow_repeated=allow_repeated
+        statement,
+        max_epsilon=max_epsilon,
+        max_delta=max_delta,
+        unit=unit,
+        release=release,
+        allow_repeated=allow_repeated,
     )
     epsilon = statement.epsilon if statement is not None else math.inf
     guards = _trained_guards((arm,), settings)

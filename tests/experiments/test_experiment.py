@@ -11,7 +11,7 @@ from fairtest.errors import CorpusError, SettingsError, SpecError
 from fairtest.experiments.arms import Arms, custom_arm
 from fairtest.experiments.experiment import Experiment
 from fairtest.gates.judge import judge_privacy_claim
-from fairtest.privacy.statement import judge_privacy
+from fairtest.privacy.checks import judge_privacy
 from fairtest.settings import Settings
 from fairtest.specs import Arm, Training
 from fairtest.store import Store
