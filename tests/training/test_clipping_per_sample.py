@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForMaskedLM, GemmaConfig, GemmaForCausalLM, OPTConfig, OPTForCausalLM
 
-from fairtest.errors import TrainingError
+from fairtest.errors import NotFiniteError, TrainingError
 from fairtest.training.clipping import PerUnitClipping
 from fairtest.training.clipping.per_sample import PerSampleClipping
 
@@ -291,11 +291,11 @@ def test_rows_that_do_not_divide_into_units_are_refused(sizes):
         clipping.backward(row_losses(model, ids_of()), sizes)
 
 
-def test_a_loss_that_is_not_finite_is_refused_and_leaves_no_gradient():
+def test_a_loss_that_is_not_finite_is_refused_with_its_unit_and_leaves_no_gradient():
     model = gpt2()
     weights = torch.ones(ROWS)
-    weights[2] = math.nan
-    with PerSampleClipping(model, 1.0) as clipping, pytest.raises(TrainingError, match="loss of 1 of 6") as raised:
-        clipping.backward(row_losses(model, ids_of()) * weights)
-    assert "position 2" in str(raised.value)
+    weights[3] = math.nan
+    with PerSampleClipping(model, 1.0) as clipping, pytest.raises(NotFiniteError, match="loss of 1 of 3") as raised:
+        clipping.backward(row_losses(model, ids_of()) * weights, [2, 2, 2])
+    assert raised.value.unit == 1
     assert all(p.grad is None for p in model.parameters())

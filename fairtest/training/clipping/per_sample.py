@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
-from fairtest.errors import TrainingError
-from fairtest.training.clipping.engine import Clipped
+from fairtest.errors import NotFiniteError, TrainingError
+from fairtest.training.clipping.engine import Clipped, row_counts
 from fairtest.training.clipping.row_gradients import grad_sampler, row_gradients
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class PerSampleClipping:
 
     Used like `PerUnitClipping`, and gives the same result: a context around forward and `backward`, outside of which
     the model behaves as if this were not there. A row of the model's batch belongs to one unit, so no layer may mix
-    rows. Which parameters are trainable is looked up anew at each entry.
+    rows. Which parameters are trainable is looked up anew at each entry. `max_grad_norm` may be set between two uses.
 
     Raises:
         TrainingError: nothing is trainable, a layer is a batch normalisation, or `max_grad_norm` is not above 0.
@@ -165,35 +165,34 @@ class PerSampleClipping:
         """Adds sum_u min(1, C / |g_u|) g_u to the parameters' `grad`, with g_u the gradient of the sum of unit u's row
         losses; for the mean of a unit's views, divide each by their number before.
 
-        `row_losses` is [rows], the rows of a unit next to each other; `rows_per_unit` is their number, or one number
-        for each unit. Norms are taken in float32 at least.
+        `row_losses` is [rows], the rows of a unit next to each other; `rows_per_unit` says how many rows each unit
+        has, one number for all or one for each. Norms are taken in float32 at least.
 
         Raises:
-            TrainingError: a loss or norm is not finite, a layer mixed rows or cannot be differentiated by row, or a
-                parameter got no gradient or is used outside its layer; no parameter's `grad` has changed then.
+            NotFiniteError: a loss or norm is not finite; `unit` is its unit's position.
+            TrainingError: a layer mixed rows or cannot be differentiated by row, or a parameter got no gradient or is
+                used outside its layer. In both cases no parameter's `grad` has changed.
         """
-        rows = row_losses.shape[0] if row_losses.dim() else 0
-        sizes = (
-            [rows_per_unit] * (rows // max(1, rows_per_unit)) if isinstance(rows_per_unit, int) else [*rows_per_unit]
-        )
-        if not self._active or row_losses.dim() != 1 or rows == 0 or min(sizes, default=0) < 1 or sum(sizes) != rows:
+        counts = row_counts(row_losses, rows_per_unit) if self._active else []
+        if not counts:
             raise TrainingError(
                 f"clipping got losses of shape {tuple(row_losses.shape)} for {rows_per_unit} rows a unit"
                 + ("" if self._active else ", outside its context"),
                 where="PerSampleClipping.backward",
                 fix="call it inside `with clipping:` with one loss a row, the rows of a unit next to each other",
             )
-        _require_finite(row_losses.detach(), "loss")
-        self._rows, self._tolerance = rows, TOLERANCE
+        unit_of_row = torch.repeat_interleave(torch.tensor(counts, device=row_losses.device))
+        _require_finite(row_losses.detach(), "loss", unit_of_row)
+        self._rows, self._tolerance = len(unit_of_row), TOLERANCE
         try:
-            if not self._rows_apart and rows > 1:
+            if not self._rows_apart and len(unit_of_row) > 1:
                 self._first_row_only = True
                 self._plain_gradients(row_losses[0], retain_graph=True)
                 self._first_row_only, self._rows_apart = False, True
             plain = self._plain_gradients(row_losses.sum())
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(row_losses.device.type, enabled=False):
                 self._require_same(plain)
-                return self._add_clipped(torch.tensor(sizes, device=row_losses.device))
+                return self._add_clipped(unit_of_row, len(counts))
         finally:
             self._first_row_only = False
             self._samples.clear()
@@ -232,11 +231,10 @@ class PerSampleClipping:
                 fix="that weight is also used outside its layer: freeze it",
             )
 
-    def _add_clipped(self, sizes: Tensor) -> Clipped:
-        unit_of_row = torch.repeat_interleave(sizes)
-        squares = torch.stack([_unit_squares(rows, unit_of_row, len(sizes)) for rows in self._samples.values()])
+    def _add_clipped(self, unit_of_row: Tensor, units: int) -> Clipped:
+        squares = torch.stack([_unit_squares(rows, unit_of_row, units) for rows in self._samples.values()])
         norms = squares.sum(0).sqrt()
-        _require_finite(norms, "gradient norm")
+        _require_finite(norms, "gradient norm", torch.arange(units, device=norms.device))
         factors = (self.max_grad_norm / norms).clamp(max=1.0)
         weights = factors[unit_of_row]
         for parameter in self._trainable:
@@ -272,12 +270,12 @@ def _unit_squares(rows: Tensor, unit_of_row: Tensor, units: int) -> Tensor:
     return norms.square()
 
 
-def _require_finite(values: Tensor, what: str) -> None:
-    finite = torch.isfinite(values)
-    if not bool(finite.all()):
-        first = int(torch.nonzero(~finite)[0])
-        raise TrainingError(
-            f"the {what} of {int((~finite).sum())} of {len(values)} in a batch is not finite",
-            where=f"position {first} of the batch",
+def _require_finite(values: Tensor, what: str, units: Tensor) -> None:
+    broken = sorted(set(units[~torch.isfinite(values)].tolist()))
+    if broken:
+        raise NotFiniteError(
+            f"the {what} of {len(broken)} of {int(units[-1]) + 1} units in a batch is not finite",
+            where=f"unit {broken[0]} of the batch",
             fix="use a lower learning_rate; if it happens at the first step, check the model's weights",
+            unit=broken[0],
         )

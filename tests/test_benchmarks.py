@@ -1,0 +1,57 @@
+"""The benchmarks run and say what they measured; how fast anything is, is not tested."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "benchmarks" / "clipping.py"
+COLUMNS = {"case", "method", "seconds", "peak_mib", "ratio"}
+
+pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="the benchmarks are not part of the installed package")
+
+
+def run(directory, *options):
+    target = directory / "rows.json"
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--quick", "--rounds", "1", "--threads", "1", "--json", str(target), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return json.loads(target.read_text(encoding="utf-8")), done.stdout
+
+
+def test_every_method_has_a_row_against_plain_adamw_of_its_case(tmp_path):
+    methods = ["fairtest", "Opacus hooks", "Opacus ghost clipping"]
+    rows, table = run(tmp_path, "--cases", "quick, tied", "--methods", *methods)
+    assert all(row.keys() == COLUMNS for row in rows)
+    assert [(row["case"], row["method"]) for row in rows] == [("quick, tied", m) for m in ("plain AdamW", *methods)]
+    *measured, refused = rows
+    assert refused["seconds"] is refused["peak_mib"] is refused["ratio"] is None
+    assert "refused: Parameter tying is not supported" in table
+    assert measured[0]["ratio"] == 1.0
+    for row in measured:
+        assert row["seconds"] > 0
+        assert row["ratio"] > 0
+        assert math.isfinite(row["ratio"])
+        assert row["method"] in table
+        if Path("/proc/self/clear_refs").exists():
+            assert row["peak_mib"] > 0
+
+
+def test_cost_by_size_has_the_reference_in_every_case(tmp_path):
+    rows, _ = run(tmp_path, "--scale", "--methods", "fairtest", "--no-memory")
+    cases = {row["case"] for row in rows}
+    assert {case.split()[0] for case in cases} == {"batch", "tokens", "width"}
+    assert {(row["case"], row["ratio"]) for row in rows if row["method"] == "plain AdamW"} == {(c, 1.0) for c in cases}
+    assert all(row["peak_mib"] is None for row in rows)
