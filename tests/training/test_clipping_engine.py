@@ -415,8 +415,27 @@ def test_a_layer_that_returns_no_tensor_is_refused(monkeypatch):
 def test_rows_mixed_by_a_layer_are_an_error():
     model = nn.Sequential(nn.Linear(3, 3), nn.Flatten(0, 1), nn.Linear(3, 1), nn.Unflatten(0, (2, 4)))
     clipping = PerUnitClipping(model, 1.0)
-    with pytest.raises(TrainingError, match="worked on 8 rows where the batch has 2"), clipping:
+    with pytest.raises(TrainingError, match="worked on 8 rows where the batch has 2") as caught, clipping:
         clipping.backward(model(torch.ones(2, 4, 3)).sum((1, 2)))
+    assert caught.value.where == "2.weight, 2.bias of Sequential"
+
+
+class PositionsForAllRows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.positions = nn.Embedding(9, 4), nn.Embedding(9, 4)
+
+    def forward(self, ids):
+        return self.words(ids) + self.positions(torch.arange(ids.shape[1]))
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_positions_without_rows_are_refused_even_where_they_are_as_many_as_rows(rows):
+    model = PositionsForAllRows()
+    clipping = PerUnitClipping(model, 1.0)
+    with pytest.raises(TrainingError, match=r"Embedding looked up ids of shape \(3,\)") as caught, clipping:
+        clipping.backward(model(torch.ones(rows, 3, dtype=torch.long)).sum((1, 2)))
+    assert caught.value.where == "positions.weight of PositionsForAllRows"
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, float("nan")])

@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from fairtest.errors import NotFiniteError, TrainingError
 from fairtest.training.clipping.recording import Use, record_use
 from fairtest.training.clipping.registry import LayerRule, flattened_children, refused_children, rule_for
-from fairtest.training.clipping.terms import Term, cheapest, squared_norms, weighted_sum
+from fairtest.training.clipping.terms import Scratch, Term, cheapest, squared_norms, weighted_sum
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in the standard library from Python 3.11
@@ -126,11 +126,22 @@ class PerUnitClipping:
             ' fairtest.training.clipping.register_rule, or use DP(clipping="opacus"), which is slower',
         )
 
+    def _mixed(self, module: nn.Module, what: str) -> TrainingError:
+        names = [self._trainable[p] for p in module.parameters(recurse=False) if p in self._trainable]
+        return TrainingError(
+            f"{type(module).__name__} {what}, so gradients cannot be told apart by unit",
+            where=f"{', '.join(names)} of {type(self.model).__name__}",
+            fix="freeze that layer, or pass each row its own inputs (positions as [rows, tokens])",
+        )
+
     def _watch(self, module: nn.Module, rule: LayerRule) -> None:
         def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
             if not self._active or not torch.is_grad_enabled():
                 return None
             inputs = rule.inputs(module, args, kwargs)
+            if isinstance(module, nn.Embedding) and inputs.dim() < 2:
+                # Positions [T] would be taken for one id a row in a batch of T rows.
+                raise self._mixed(module, f"looked up ids of shape {tuple(inputs.shape)}")
             if isinstance(module, nn.Embedding) and inputs.shape[0] == 1 < self._rows:
                 # Positions given once for all rows, [1, T], would have one gradient for all units together.
                 inputs, output = (x.expand(self._rows, *x.shape[1:]) for x in (inputs, output))
@@ -218,11 +229,11 @@ class PerUnitClipping:
         if not bool(finite.all()):
             raise _not_finite("gradient norm", torch.nonzero(~finite).flatten().tolist(), len(counts))
         factors = (self.max_grad_norm / norms).clamp(max=1.0)
-        first = 0
+        first, scratch = 0, Scratch()
         for terms, part in slices:
             units = (part.stop - part.start) // part.rows_each
             for parameter, found in terms.items():
-                parameter.grad = weighted_sum(found, factors[first : first + units], parameter)
+                parameter.grad = weighted_sum(found, factors[first : first + units], parameter, scratch)
             first += units
         return Clipped(norms, factors)
 
@@ -233,12 +244,7 @@ class PerUnitClipping:
             if use.module in self._flattened and inputs.dim() == 2 and inputs.shape[0] % rows == 0:
                 inputs, gradient = (x.reshape(rows, -1, x.shape[-1]) for x in (inputs, gradient))
             if gradient.shape[0] != rows or inputs.shape[0] != rows:
-                raise TrainingError(
-                    f"{type(use.module).__name__} worked on {inputs.shape[0]} rows where the batch has {rows},"
-                    " so gradients cannot be told apart by unit",
-                    where=type(self.model).__name__,
-                    fix="freeze that layer, or pass each row its own inputs (positions as [rows, tokens])",
-                )
+                raise self._mixed(use.module, f"worked on {inputs.shape[0]} rows where the batch has {rows}")
             found = use.rule.terms(use.module, part.of(inputs), part.of(gradient))
             for name, term in found.items():
                 parameter = getattr(use.module, name)

@@ -81,8 +81,11 @@ def inner(x: Term, y: Term) -> Tensor:
     """<x_u, y_u> as [U]."""
     if isinstance(x, Outer) and isinstance(y, Outer):
         return _inner_by_blocks(x, y)
-    x, y = formed(x), formed(y)
-    product: Tensor = torch.linalg.vecdot(x.gradient.flatten(1), y.gradient.flatten(1))
+    product: Tensor
+    if x is y:
+        product = torch.linalg.vector_norm(formed(x).gradient.flatten(1), dim=1).square()
+    else:
+        product = torch.linalg.vecdot(formed(x).gradient.flatten(1), formed(y).gradient.flatten(1))
     return product
 
 
@@ -106,7 +109,7 @@ def _inner_by_blocks(x: Outer, y: Outer) -> Tensor:
 
 
 def _inner(x: Outer, y: Outer) -> Tensor:
-    return (_gram(x.left, y.left) * _gram(x.right, y.right)).sum((1, 2))
+    return _gram(x.right, y.right).mul_(_gram(x.left, y.left)).sum((1, 2))
 
 
 def _positions(term: Outer, start: int, end: int) -> Outer:
@@ -167,7 +170,20 @@ def _add_formed(term: Term, total: Tensor) -> Tensor:
     return total.baddbmm_(term.left.transpose(1, 2), term.right)
 
 
-def weighted_sum(terms: Sequence[Term], weights: Tensor, parameter: Tensor) -> Tensor:
+class Scratch:
+    """Room for one intermediate result after the other: fresh memory costs more than the product that goes there."""
+
+    def __init__(self) -> None:
+        self._room: Tensor | None = None
+
+    def scaled(self, x: Tensor, weights: Tensor) -> Tensor:
+        """weights_u x_u, which stays until the next call."""
+        if self._room is None or self._room.numel() < x.numel() or self._room.dtype != x.dtype:
+            self._room = x.new_empty(x.numel())
+        return torch.mul(x, weights[:, None, None], out=self._room[: x.numel()].view(x.shape))
+
+
+def weighted_sum(terms: Sequence[Term], weights: Tensor, parameter: Tensor, scratch: Scratch) -> Tensor:
     """The parameter's `grad` plus sum_u weights_u sum_i x_iu over the terms x_i; `weights` is [U].
 
     Computed in the precision of the weights; the result has the parameter's.
@@ -175,25 +191,25 @@ def weighted_sum(terms: Sequence[Term], weights: Tensor, parameter: Tensor) -> T
     before = parameter.grad
     total = before if before is not None and before.dtype == weights.dtype else None
     for term in sorted(terms, key=lambda term: isinstance(term, Outer) and isinstance(term.left, OneHot)):
-        total = _add_weighted(term, weights, total, parameter.shape)
+        total = _add_weighted(term, weights, total, parameter.shape, scratch)
     assert total is not None  # noqa: S101 - terms is never empty
     if total is before or total.dtype == parameter.dtype:
         return total
     return total.to(parameter.dtype) if before is None else before.add_(total)
 
 
-def _add_weighted(term: Term, weights: Tensor, total: Tensor | None, shape: torch.Size) -> Tensor:
+def _add_weighted(term: Term, weights: Tensor, total: Tensor | None, shape: torch.Size, scratch: Scratch) -> Tensor:
     if isinstance(term, PerUnit):
         added = torch.mv(term.gradient.flatten(1).t(), weights).view(shape)
         return added if total is None else total.add_(added)
     left, right = term.left, term.right
     if isinstance(left, OneHot):
         total = right.new_zeros(shape) if total is None else total
-        return total.index_add_(0, left.index.reshape(-1), (right * weights[:, None, None]).flatten(0, 1))
+        return total.index_add_(0, left.index.reshape(-1), scratch.scaled(right, weights).flatten(0, 1))
     # The narrower factor is cheaper to scale.
     if left.shape[2] < right.shape[2]:
-        left = left * weights[:, None, None]
+        left = scratch.scaled(left, weights)
     else:
-        right = right * weights[:, None, None]
+        right = scratch.scaled(right, weights)
     left, right = left.flatten(0, 1).t(), right.flatten(0, 1)
     return left @ right if total is None else total.addmm_(left, right)
