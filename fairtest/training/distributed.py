@@ -65,7 +65,7 @@ class Processes:
             return
         digest = hashlib.sha256()
         for parameter in parameters:
-            digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         found = self.gather(digest.hexdigest())
         if len(set(found)) > 1:
             differ = [rank for rank, value in enumerate(found) if value != found[0]]

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fairtest.errors import ModelError
 from fairtest.training.models import LoadedModel
+from fairtest.training.token_loss import token_losses
 
 if TYPE_CHECKING:
     from fairtest.training.trunk import Trunk
@@ -248,6 +249,10 @@ class CausalForward:
 
     def _log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         logits = self.logits(hidden)
+        if self.splits and torch.is_grad_enabled():
+            # The head is the last thing that happened, and nobody else has seen these logits.
+            flat = logits.float().reshape(-1, logits.shape[-1])
+            return -token_losses(flat, targets.reshape(-1)).reshape(targets.shape)
         losses = functional.cross_entropy(
             logits.float().reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none"
         )

@@ -87,7 +87,7 @@ class GaussianNoise:
 def _add_stripe(values: Tensor, std: float, divide_by: float, key: bytes, start: int) -> None:
     generator = generator_of(key + start.to_bytes(8, "big"))
     drawn = torch.empty(min(_PIECE, len(values)), dtype=values.dtype)
-    for piece in torch.split(values, _PIECE):  # type: ignore[no-untyped-call]
+    for piece in torch.split(values, _PIECE):
         noise = drawn[: len(piece)].normal_(0.0, std, generator=generator)
         piece.add_(noise)
         if divide_by != 1:

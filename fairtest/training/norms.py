@@ -15,6 +15,7 @@ from fairtest.training.encoding import MicroBatch, encode_units, micro_batches
 from fairtest.training.forward import CausalForward
 from fairtest.training.models import LoadedModel
 from fairtest.training.steps import Clipping, clipping_of
+from fairtest.training.token_loss import kept_logits
 
 if TYPE_CHECKING:
     from fairtest.augmentation import UnitViews
@@ -47,7 +48,8 @@ def unit_gradient_norms(
 
 def _norms_of(batch: MicroBatch, forward: CausalForward, engine: Clipping, norms: list[float]) -> None:
     with engine:
-        log_probs = forward.token_log_probs(batch.tokens)
+        with kept_logits():  # an engine may go through the graph more than once
+            log_probs = forward.token_log_probs(batch.tokens)
         weights = batch.weights.to(log_probs.device)
         found = engine.backward(-log_probs.sum(1) * weights, batch.rows_per_unit)
     for unit, norm in zip(batch.units, found.norms.tolist(), strict=True):

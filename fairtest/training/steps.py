@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +22,7 @@ from fairtest.training.encoding import EncodedUnit, MicroBatch, micro_batches
 from fairtest.training.forward import TokenBatch
 from fairtest.training.noise import GaussianNoise
 from fairtest.training.optimizers import NoisyOptimizer, plain_optimizer
+from fairtest.training.token_loss import kept_logits
 
 _VERIFIED_UNITS = 2
 
@@ -35,7 +38,9 @@ class Clipping(Protocol):
 
     def __enter__(self) -> Any: ...
 
-    def __exit__(self, *exception: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
     def backward(self, row_losses: Tensor, rows_per_unit: int | Sequence[int] = 1) -> Clipped: ...
 
@@ -200,7 +205,11 @@ class Steps:
         """What each row adds to its unit's loss, as [rows]."""
         half = self.training.precision == "bfloat16" and not exact
         device = next(iter(self.parameters.values())).device
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+        several_passes = exact or (self.noise is not None and self.noise.clipping == "opacus")
+        with (
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=half),
+            kept_logits() if several_passes else contextlib.nullcontext(),
+        ):
             log_probs = self.scorer.token_log_probs(batch.tokens)
         return -log_probs.float().sum(1) * batch.weights.to(log_probs.device)
 
