@@ -317,6 +317,7 @@ def test_a_layer_that_computes_something_else_is_refused_by_name():
     with pytest.raises(TrainingError, match=r"h\.1\.mlp\.c_fc\.bias \(no rule for Scaled\)") as caught:
         PerUnitClipping(model, 1.0)
     assert "register_rule" in caught.value.fix
+    assert 'DP(clipping="opacus")' in caught.value.fix
 
 
 def test_a_registered_rule_makes_a_layer_trainable(monkeypatch):
