@@ -17,11 +17,22 @@ NOT_ASKED_FOR = "no augmentation asked for"
 
 @dataclass(frozen=True, slots=True)
 class UnitViews:
-    """A privacy unit's texts: its `records` records first, then the counterfactuals of those that have one."""
+    """A privacy unit's texts: its `records` records first, then the counterfactuals of those that have one.
+
+    `sources` has the position of each counterfactual's record; empty: all are of the first.
+    """
 
     id: str
     views: tuple[str, ...]
     records: int = 1
+    sources: tuple[int, ...] = ()
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """What each view counts in the unit: every record the same, and so the views of a record; they add up to 1."""
+        added = self.sources or (0,) * (len(self.views) - self.records)
+        owners = (*range(self.records), *added)
+        return tuple(1 / (self.records * owners.count(owner)) for owner in owners)
 
 
 @dataclass(frozen=True)
@@ -87,15 +98,17 @@ def augment(corpus: Corpus, cda: CDA | None) -> Augmented:
             units.append(UnitViews(unit.id, originals, len(originals)))
             continue
         swapped: list[str] = []
-        for text in originals:
+        sources: list[int] = []
+        for position, text in enumerate(originals):
             result = counterfactual(text, cda)
             if result.text is None:
                 reasons[result.reason or ""] += 1
                 continue
             swapped.append(result.text)
+            sources.append(position)
             changes += len(result.changes)
             flagged += bool(result.flags)
-        units.append(UnitViews(unit.id, (*originals, *swapped), len(originals)))
+        units.append(UnitViews(unit.id, (*originals, *swapped), len(originals), tuple(sources)))
     if cda is None:
         reasons[NOT_ASKED_FOR] = records
     coverage = Coverage(records, records - sum(reasons.values()), dict(reasons), changes, flagged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fairtest.errors import SpecError
@@ -52,6 +53,9 @@ class Measured(Protocol):
 
     def held_out(self) -> HeldOut:
         """Held-out losses."""
+
+    def trained_tensors(self) -> int | None:
+        """Parameters that were trained, each of which got a gradient in every run; None where nobody knows."""
 
     def start(self) -> Measured:
         """The model it was tuned from."""
@@ -107,6 +111,10 @@ class TunedArm:
         self.experiment.prepare(self.spec, self.seeds)
         return self.experiment.held_out(self.spec, self.seeds)
 
+    def trained_tensors(self) -> int | None:
+        """Parameters that were trained: a run in which one of them never gets a gradient is an error."""
+        return min(int(record["trained_tensors"]) for record in self.train()) if self.tuned else 0
+
     def start(self) -> TunedArm:
         """The pretrained arm."""
         return self.experiment.arm(Arm(name="pretrained", training=None))
@@ -120,6 +128,14 @@ class TunedArm:
         """(model, tokenizer) of one seed, ready for `transformers` and yours alone; trains it if it is not there."""
         loaded = self.experiment.fresh(self.spec, seed)
         return loaded.model, loaded.tokenizer
+
+    def save_pretrained(self, directory: Path | str, seed: int = 0) -> None:
+        """Writes one seed as a Hugging Face directory (adapters merged in), and privacy.json with it if it is private.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self.experiment.export(self.spec, seed, Path(directory))
 
 
 class UnknownArmError(SpecError, AttributeError):

@@ -5,7 +5,6 @@ Only a miss imports torch: keys are digests of files and texts, values come from
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +14,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from fairtest.corpora.claims import require_batch
 from fairtest.corpora.readers import read_corpus
 from fairtest.corpora.units import Corpus
-from fairtest.errors import CorpusError, PrivacyError, SettingsError, SpecError
+from fairtest.errors import CorpusError, SettingsError, SpecError
 from fairtest.experiments.arms import HeldOut, TunedArm
+from fairtest.experiments.claims import Claims
 from fairtest.experiments.progress import SILENT, Progress
-from fairtest.privacy.statement import PrivacyStatement, statement_of
+from fairtest.privacy.statement import PrivacyStatement
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.registry import load_probe_set
 from fairtest.scoring.scores import ProbeScores, join_scores
@@ -30,18 +31,19 @@ from fairtest.store import Entry, Store
 from fairtest.training.sources import ModelSource, resolve_model
 
 if TYPE_CHECKING:
-    from fairtest.augmentation import Augmented
+    from fairtest.augmentation import Augmented, UnitViews
     from fairtest.experiments.workers import Workers
     from fairtest.privacy.accounting import PrivacyPlan
     from fairtest.training.models import LoadedModel
     from fairtest.training.trunk import TrunkCache
 
 # Raised when a change of the library changes what the same spec trains or scores: old entries are then not found.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 AUGMENTATION_VERSION = 1
 SCORING_VERSION = 1
 PROTOCOL = "causal-bos"
-PLAN_VERSION = 1
+# The privacy statement beside the weights of every DP run, in the store and in an exported model.
+PRIVACY_FILE = "privacy.json"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Experiment:
         self._resident: _Resident | None = None
         self._trunk_cache: TrunkCache | None = None
         self._workers: Workers | None = None
+        self._claims = Claims(self)
 
     def arm(self, spec: Arm) -> TunedArm:
         """A handle on an arm; trains nothing.
@@ -174,6 +177,8 @@ class Experiment:
             from fairtest.augmentation import lexicon_digest
 
             key["augmentation"] = [AUGMENTATION_VERSION, *(lexicon_digest(axis) for axis in spec.cda.axes)]
+        if spec.dp is not None and spec.dp.max_grad_norm == "median":
+            key["held_out"] = self.held_out_corpus.digest
         return key
 
     def run_digest(self, spec: Arm, seed: int) -> str:
@@ -189,7 +194,8 @@ class Experiment:
         missing = [seed for seed in seeds if self.store.find("run", self._run_key(spec, seed)) is None]
         if len(missing) < 2:
             return
-        self.privacy_plan(spec)
+        if self.privacy_plan(spec) is not None:
+            self._claims.max_grad_norm(spec)
         if self._workers is None:
             from fairtest.experiments.workers import Workers
 
@@ -235,12 +241,18 @@ class Experiment:
 
         if spec.training is None:
             raise SpecError(f"arm {spec.name!r} has nothing to train", where="training", fix="give it a Training()")
-        plan = self.privacy_plan(spec)
-        augmented = self._augmented(spec)
-        loaded = self._load_base(spec, seed)
+        require_batch(self.training_corpus, spec.training, where=f"arm {spec.name}")
         noise = None
+        plan = self.privacy_plan(spec)
         if spec.dp is not None and plan is not None:
-            noise = NoiseSpec(noise_multiplier=plan.noise_multiplier, max_grad_norm=spec.dp.max_grad_norm)
+            noise = NoiseSpec(
+                noise_multiplier=plan.noise_multiplier,
+                max_grad_norm=self._claims.max_grad_norm(spec),
+                release=spec.dp.release,
+                clipping=spec.dp.clipping,
+            )
+        augmented = self._augmented(spec)
+        loaded = self.base_model(spec, seed)
         steps = spec.training.steps_for(len(augmented.units))
         label = f"train {spec.name} seed {seed} ({seed + 1} of {self.settings.seeds})"
         began = time.monotonic()
@@ -256,21 +268,34 @@ class Experiment:
         save_state(trained_state(loaded.model), directory / "trained.safetensors")
         loaded.model.eval()
         self._resident = _Resident(self.run_digest(spec, seed), _trained_shape(spec), loaded)
-        return {
+        record = {
             **log.as_dict(),
             "noise_multiplier": None if noise is None else noise.noise_multiplier,
+            "max_grad_norm": None if noise is None else noise.max_grad_norm,
+            "release": noise is not None and noise.release,
             "mean_clipped_share": fmean(log.clipped_share) if log.clipped_share else None,
             "coverage": augmented.coverage.as_dict(),
             "views_per_unit": augmented.views_per_unit,
             "trained_parameters": sum(p.numel() for p in loaded.model.parameters() if p.requires_grad),
         }
+        statement = self._claims.statement(spec, [record])
+        if statement is not None:
+            statement.write(directory / PRIVACY_FILE)
+        return record
+
+    def held_out_units(self) -> tuple[UnitViews, ...]:
+        """The held-out units as training would take them, without counterfactuals."""
+        from fairtest.augmentation import augment
+
+        return augment(self.held_out_corpus, None).units
 
     def _augmented(self, spec: Arm) -> Augmented:
         from fairtest.augmentation import augment
 
         return augment(self.training_corpus, spec.cda)
 
-    def _load_base(self, spec: Arm, seed: int) -> LoadedModel:
+    def base_model(self, spec: Arm, seed: int) -> LoadedModel:
+        """The pretrained model with what the arm trains marked, before any step."""
         import torch
 
         from fairtest.training.models import decoder_layers, load_model
@@ -299,7 +324,7 @@ class Experiment:
             loaded = self._resident.loaded
         else:
             self._resident = None
-            loaded = self._load_base(spec, seed)
+            loaded = self.base_model(spec, seed)
         if state_file is not None:
             from fairtest.training.models import load_state, load_trained_state
 
@@ -307,9 +332,22 @@ class Experiment:
         self._resident = _Resident(digest, shape, loaded)
         return loaded
 
+    def export(self, spec: Arm, seed: int, directory: Path) -> None:
+        """Writes one run as a plain Hugging Face directory, and the privacy statement of a DP run beside it.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        from fairtest.training.models import save_pretrained
+
+        save_pretrained(self.fresh(spec, seed), directory)
+        statement = self.statement(spec, [seed])
+        if statement is not None:
+            statement.write(directory / PRIVACY_FILE)
+
     def fresh(self, spec: Arm, seed: int) -> LoadedModel:
         """A model of one run that nothing else holds: whatever is done to it changes no score."""
-        loaded = self._load_base(spec, seed)
+        loaded = self.base_model(spec, seed)
         if spec.training is not None:
             from fairtest.training.models import load_state, load_trained_state
 
@@ -321,21 +359,7 @@ class Experiment:
 
     def privacy_plan(self, spec: Arm) -> PrivacyPlan | None:
         """Noise and epsilon of a DP arm, calibrated once and kept in the store."""
-        if spec.dp is None or spec.training is None:
-            return None
-        from fairtest.privacy.accounting import PrivacyPlan, plan_privacy
-
-        units = len(self.training_corpus)
-        dp, batch_size, steps = spec.dp, spec.training.batch_size, spec.training.steps_for(units)
-        key = {"version": PLAN_VERSION, "dp": spec.as_dict()["dp"], "units": units, "batch": batch_size, "steps": steps}
-
-        def plan() -> dict[str, Any]:
-            with self.progress.work(f"calibrate noise for {spec.name}", 1) as advance:
-                made = plan_privacy(dp, units=units, batch_size=batch_size, steps=steps)
-                advance(f"sigma {made.noise_multiplier:.4f}")
-            return made.as_dict()
-
-        return PrivacyPlan.from_dict(self.store.obtain_json("privacy-plan", key, plan))
+        return self._claims.plan(spec)
 
     def statement(self, spec: Arm, seeds: Sequence[int]) -> PrivacyStatement | None:
         """The privacy statement of a DP arm, from what its runs really did; trains them if they are not there.
@@ -343,52 +367,9 @@ class Experiment:
         Raises:
             PrivacyError: a run did not follow the plan its noise was calibrated for.
         """
-        plan = self.privacy_plan(spec)
-        if plan is None or spec.dp is None:
+        if spec.dp is None:
             return None
-        records = [self.training_record(spec, seed) for seed in seeds]
-        for seed, record in zip(seeds, records, strict=True):
-            planned = {"steps": plan.steps, "units": plan.units, "sample_rate": plan.sample_rate}
-            planned["noise_multiplier"] = plan.noise_multiplier
-            actual = {name: record[name] for name in planned}
-            if actual != planned:
-                raise PrivacyError(
-                    f"a run did not follow its privacy plan: planned {planned}, done {actual}",
-                    where=f"arm {spec.name}, seed {seed}",
-                    fix="remove the run from the store and train it again",
-                )
-        repeated = self._repeated_units()
-        released = "the trained weights after the last step"
-        if len(seeds) > 1:
-            released += f", of one seed ({len(seeds)} seeds were trained to measure; releasing several adds up)"
-        return statement_of(
-            plan,
-            max_grad_norm=spec.dp.max_grad_norm,
-            unit=self.training_corpus.unit_name,
-            max_views_per_unit=max(record["views_per_unit"] for record in records),
-            repeated_units=repeated,
-            epsilon_of_two=self._epsilon_of_two(plan) if repeated else None,
-            released=released,
-        )
-
-    def _repeated_units(self) -> int:
-        """Units that repeat or mirror the text of another unit; looked for once a corpus."""
-        from fairtest.augmentation import lexicon_digest, mirrored_units
-
-        key = {"corpus": self.training_corpus.digest, "augmentation": [AUGMENTATION_VERSION, lexicon_digest()]}
-        found = self.store.obtain_json("repeated-units", key, lambda: {"units": mirrored_units(self.training_corpus)})
-        return int(found["units"])
-
-    def _epsilon_of_two(self, plan: PrivacyPlan) -> float:
-        """Epsilon for a person behind two units, computed once a plan."""
-        from fairtest.privacy.accounting import pair_epsilon
-
-        def compute() -> dict[str, Any]:
-            epsilon = pair_epsilon(plan)
-            return {"epsilon": epsilon if math.isfinite(epsilon) else None}
-
-        found = self.store.obtain_json("pair-epsilon", {"version": PLAN_VERSION, "plan": plan.as_dict()}, compute)
-        return math.inf if found["epsilon"] is None else float(found["epsilon"])
+        return self._claims.statement(spec, [self.training_record(spec, seed) for seed in seeds])
 
     # -- scores ---------------------------------------------------------------------------------------------------
 

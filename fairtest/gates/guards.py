@@ -18,7 +18,8 @@ def trained_guard(arm: Measured, *, min_improvement: float, confidence: float) -
     """Did it train: held-out loss fell below the pretrained model's by at least `min_improvement` nats per token,
     interval and all.
 
-    Distance of weights proves nothing under DP (noise alone moves them), so the held-out loss is asked.
+    The interval is over held-out units and seeds, so the gain is beyond its own noise. Distance of weights proves
+    nothing under DP (noise alone moves them), so the held-out loss is asked.
     """
     name = f"{arm.name} was trained"
     after, before = arm.held_out(), arm.start().held_out()
@@ -30,6 +31,9 @@ def trained_guard(arm: Measured, *, min_improvement: float, confidence: float) -
         f"held-out loss {'fell' if interval.estimate >= 0 else 'ROSE'} by {abs(interval.estimate):.3f} nats a token "
         f"[{interval.low:.3f}, {interval.high:.3f}] from the pretrained model's, at least {min_improvement:g} is needed"
     )
+    tensors = arm.trained_tensors()
+    if tensors is not None:
+        detail += f"; each of {tensors} trained tensors got a gradient"
     return Guard(name, bool(interval.low >= min_improvement), detail)
 
 

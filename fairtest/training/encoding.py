@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class EncodedUnit:
     """A unit's rows of token ids, and what each row's summed negative log-likelihood counts in the unit's loss.
 
-    The unit's loss is the mean over its views of the mean over a view's scored tokens, whatever rows a view has.
+    The unit's loss is the mean over its records of the mean over a record's views of the mean over a view's scored
+    tokens, whatever rows a view has.
     """
 
     index: int
@@ -76,13 +77,13 @@ def encode_units(loaded: LoadedModel, units: Sequence[UnitViews], training: Trai
 def _encoded(index: int, unit: UnitViews, blocks: dict[str, list[list[int]]], max_length: int) -> EncodedUnit:
     rows: list[list[int]] = []
     weights: list[float] = []
-    for text in unit.views:
+    for text, share in zip(unit.views, unit.shares, strict=True):
         scored = sum(len(row) - 1 for row in blocks[text])
         if scored < 1 or min(map(len, blocks[text])) < 2:
             rows.clear()
             break
         rows += blocks[text]
-        weights += [1 / (scored * len(unit.views))] * len(blocks[text])
+        weights += [share / scored] * len(blocks[text])
     if not rows:
         raise TrainingError(
             f"unit {unit.id!r} has a view without a token to learn from",

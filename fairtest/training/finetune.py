@@ -4,7 +4,7 @@ All arms of a seed see the same Poisson batches and the same dropout, and all ta
 
     theta <- optimizer(theta, (sum_{u in batch} clip(g_u, C) + sigma C z) / (q N)),   z standard normal,
 
-with g_u the mean gradient of the unit's views. Without noise, C is infinite and sigma 0, and nothing else differs.
+with g_u the gradient of the unit's mean loss over records and their views. Without noise, C is infinite and sigma 0, and nothing else differs.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def finetune(
 ) -> TrainingLog:
     """Trains `loaded.model` in place, on those of its parameters that require gradients.
 
-    The loss of a view is the mean over its tokens, that of a unit the mean over its views. The same arguments give
+    The loss of a view is the mean over its tokens, that of a record the mean over its views, that of a unit the mean
+    over its records. The same arguments give
     the same weights, bit by bit, on the same machine, unless `noise.release` is set; who knows the seed can undo noise
     and sampling, so a model that is released needs that.
 

@@ -31,10 +31,10 @@ LETTERS = corpus_of(
 def test_a_unit_keeps_its_records_first_and_gains_the_counterfactuals_it_has():
     augmented = augment(LETTERS, CDA())
     assert augmented.units == (
-        UnitViews("u0", ("She paid.", "It rained.", "Her bill came.", "He paid.", "His bill came."), 3),
+        UnitViews("u0", ("She paid.", "It rained.", "Her bill came.", "He paid.", "His bill came."), 3, (0, 2)),
         UnitViews("u1", ("It snowed.",)),
         UnitViews("u2", ("The pregnant woman slept.",)),
-        UnitViews("u3", ("John kept his word.", "John kept her word.")),
+        UnitViews("u3", ("John kept his word.", "John kept her word."), 1, (0,)),
     )
     assert augmented.views_per_unit == 5
 

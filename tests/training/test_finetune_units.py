@@ -175,3 +175,11 @@ def test_the_log_counts_what_was_trained():
     assert log.trained_tensors == len(weights(gpt2()))
     assert log.processes == 1
     assert math.isclose(log.sample_rate, 6 / len(corpus()))
+
+
+def test_a_record_with_a_counterfactual_counts_no_more_than_one_without():
+    unit = UnitViews("ann", ("he is good", "the city", "she is good"), records=2, sources=(0,))
+    assert unit.shares == (0.25, 0.5, 0.25)
+    assert UnitViews("one", ("he", "she", "it")).shares == pytest.approx((1 / 3,) * 3)
+    encoded = encode_units(loaded(gpt2()), [unit], Training()).units[0]
+    assert encoded.weights == pytest.approx((0.25 / 3, 0.5 / 2, 0.25 / 3))
