@@ -4,7 +4,8 @@ All arms of a seed see the same Poisson batches and the same dropout, and all ta
 
     theta <- optimizer(theta, (sum_{u in batch} clip(g_u, C) + sigma C z) / (q N)),   z standard normal,
 
-with g_u the gradient of the unit's mean loss over records and their views. Without noise, C is infinite and sigma 0, and nothing else differs.
+with g_u the gradient of the unit's mean loss over records and their views. Without noise, C is infinite and sigma 0,
+and nothing else differs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a DP arm claims is what its runs did: the clipping norm, the noise, the unit; and the claim goes with the model."""
+"""What a DP arm claims is what its runs did (clipping norm, noise, unit), and the claim goes with the model."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_saved_model_carries_its_statement_and_a_run_in_the_store_too(make, tm
 def test_a_claim_about_another_unit_is_refused_before_anything_is_trained(make, tmp_path):
     experiment = make()
     arm = custom_arm(experiment, "dp_user", dp=DP(epsilon=3.0, unit="user"))
-    with pytest.raises(PrivacyError, match="claimed for a user, and corpus .* is grouped by record"):
+    with pytest.raises(PrivacyError, match=r"claimed for a user, and corpus .* is grouped by record"):
         arm.train()
     assert not list((tmp_path / "store").rglob("*.safetensors"))
     assert not experiment.ledger
