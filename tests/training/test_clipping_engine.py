@@ -15,6 +15,7 @@ from torch import nn
 from fairtest.errors import NotFiniteError, TrainingError
 from fairtest.specs import Training
 from fairtest.training.clipping import Outer, PerUnitClipping, register_rule, registry, terms
+from fairtest.training.clipping import engine as engine_module
 from fairtest.training.models import set_trainable
 
 MODELS = {
@@ -500,3 +501,22 @@ def test_blocks_of_two_terms_give_their_inner_product(monkeypatch):
         for y in found:
             expected = (terms.formed(x).gradient * terms.formed(y).gradient).sum((1, 2))
             torch.testing.assert_close(terms.inner(x, y), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("allowed", ["high", "medium"])
+def test_products_that_decide_norms_are_exact_whatever_is_allowed_elsewhere(allowed, monkeypatch):
+    seen = []
+    squared = engine_module.squared_norms
+    monkeypatch.setattr(
+        engine_module,
+        "squared_norms",
+        lambda found: seen.append(torch.get_float32_matmul_precision()) or squared(found),
+    )
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(allowed)
+    try:
+        clipped(gpt2(), *rows_of(gpt2(), 4), 1, 0.5)
+        assert torch.get_float32_matmul_precision() == allowed
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(seen) == {"highest"}

@@ -8,6 +8,7 @@ would have had for the plain sum.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -216,8 +217,7 @@ class PerUnitClipping:
         self._uses.clear()
         try:
             row_losses.sum().backward()  # type: ignore[no-untyped-call]
-            # Under autocast, matrix products would be done in half precision, and norms be wrong by percents.
-            with torch.no_grad(), torch.autocast(row_losses.device.type, enabled=False):
+            with torch.no_grad(), exact_products(row_losses.device.type):
                 return self._add_clipped(counts)
         finally:
             self._uses.clear()
@@ -275,6 +275,21 @@ def _slices(counts: Sequence[int]) -> Iterator[_Slice]:
         stop = start + count * len(list(run))
         yield _Slice(start, stop, count)
         start = stop
+
+
+@contextlib.contextmanager
+def exact_products(device: str) -> Iterator[None]:
+    """Matrix products in float32, whatever autocast or `torch.set_float32_matmul_precision` allow elsewhere.
+
+    In half precision or TF32 norms would be wrong by up to percents, and a clipped gradient longer than C.
+    """
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
 
 
 def _norms(terms: Mapping[nn.Parameter, list[Term]]) -> Tensor:
