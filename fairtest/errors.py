@@ -7,6 +7,8 @@ Each message says what was wrong, where, and what to do. A caller that wants to 
 from __future__ import annotations
 
 import functools
+import sys
+import warnings
 from collections.abc import Callable
 
 
@@ -95,3 +97,15 @@ class StoreError(FairtestError):
 
 class ComparisonError(FairtestError):
     """Two sides of a gate cannot be compared (other items, other protocol, no values)."""
+
+
+class PrivacyWarning(UserWarning):
+    """A privacy budget that can be met and is hardly worth its name."""
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warns at the line of the first caller outside this library, which is where a user can do something about it."""
+    frame, level = sys._getframe(1), 2  # noqa: SLF001 - the library's own stack, as `warnings` reads it
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fairtest":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -7,25 +7,41 @@ loss distributions (PLD, Koskela et al. 2020, as in Google's dp-accounting). Bot
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
-from fairtest.errors import PrivacyError
+from fairtest.errors import PrivacyError, PrivacyWarning, warn_user
+from fairtest.privacy.accountants import (
+    PRV_ERROR,
+    epsilon_of,
+    group_epsilon,
+    naive_cda_epsilon,
+    prv_epsilon,
+    rdp_epsilon,
+    require_countable,
+)
 from fairtest.specs import DP
 
-Accountant = Literal["pld", "prv", "rdp"]
+__all__ = [
+    "WEAK_EPSILON",
+    "PrivacyPlan",
+    "epsilon_of",
+    "group_epsilon",
+    "membership_advantage",
+    "naive_cda_epsilon",
+    "pair_epsilon",
+    "plan_privacy",
+    "resolve_delta",
+    "warn_if_weak",
+]
 
+WEAK_EPSILON = 20.0
 _LARGEST_NOISE = 1000.0
 _SMALLEST_NOISE = 0.1
 _PRECISION = 1e-3
 _TOO_WEAK = 200.0
-_PRV_ERROR = 0.01
-_MOST_STEPS = 10**6
-_PRV_GRID = 1 << 21  # points of a loss distribution: a gigabyte and some seconds
 _NUDGES = 100
 _HOPELESS = 1.5
 
@@ -64,12 +80,13 @@ def plan_privacy(dp: DP, *, units: int, batch_size: int, steps: int) -> PrivacyP
     """Noise and epsilon of `steps` Poisson batches of `batch_size` expected units out of `units`.
 
     With `dp.epsilon`, the smallest noise (to 0.1%) with which the reported epsilon is at most that. Takes seconds.
+    Warns (`PrivacyWarning`) of an epsilon above 20.
 
     Raises:
         PrivacyError: delta is not below 1 / units, the batch is larger than the corpus, no noise reaches epsilon, or
             there are more steps than can be accounted for.
     """
-    _require_countable(steps)
+    require_countable(steps)
     delta = resolve_delta(dp, units)
     if batch_size > units:
         raise PrivacyError(
@@ -95,6 +112,7 @@ def plan_privacy(dp: DP, *, units: int, batch_size: int, steps: int) -> PrivacyP
             where="DP(epsilon=)",
             fix="give a larger epsilon or fewer steps, or name the noise: DP(epsilon=None, noise_multiplier=...)",
         )
+    warn_if_weak(epsilon, delta)
     has_prv = sample_rate < 1 and 0 < epsilon <= _TOO_WEAK
     return PrivacyPlan(
         units=units,
@@ -127,51 +145,27 @@ def resolve_delta(dp: DP, units: int) -> float:
     return dp.delta
 
 
-def epsilon_of(
-    noise_multiplier: float, sample_rate: float, steps: int, delta: float, accountant: Accountant = "pld"
-) -> float:
-    """Epsilon spent by `steps` Poisson-sampled Gaussian releases; infinite without noise.
-
-    Raises:
-        PrivacyError: the accountant has no answer (PRV with sample_rate 1), or none that fits into memory.
+def membership_advantage(epsilon: float, delta: float) -> float:
+    """Largest advantage (true less false positive rate, 0 to 1) of whoever guesses whether a unit was trained on:
+    (e^epsilon - 1 + 2 delta) / (e^epsilon + 1) (Humphries et al. 2023).
     """
-    _require_countable(steps)
-    if noise_multiplier == 0:
-        return math.inf
-    if accountant == "pld":
-        from dp_accounting.dp_event import GaussianDpEvent, PoissonSampledDpEvent
-
-        return _pld_epsilon(PoissonSampledDpEvent(sample_rate, GaussianDpEvent(noise_multiplier)), steps, delta)
-    if accountant == "prv":
-        return _prv_epsilon(noise_multiplier, sample_rate, steps, delta, _PRV_ERROR)
-    return _rdp_epsilon(noise_multiplier, sample_rate, steps, delta)
+    shrunk = math.exp(-epsilon)
+    return (1 - shrunk + 2 * delta * shrunk) / (1 + shrunk)
 
 
-def naive_cda_epsilon(
-    noise_multiplier: float,
-    sample_rate: float,
-    steps: int,
-    delta: float,
-    *,
-    copies: Literal["independent", "same_batch"] = "independent",
-) -> float:
-    """Epsilon that protects a record and its counterfactual, when both are records of their own, clipped one by one.
+def warn_if_weak(epsilon: float, delta: float) -> None:
+    """Warns (`PrivacyWarning`) of an epsilon above 20, which is a number and hardly a guarantee.
 
-    `independent` copies enter a batch independently: 0, 1 or 2 times the clipping norm with probabilities (1-q)^2,
-    2q(1-q), q^2 (mixture of Gaussians, Choquette-Choo et al. 2023). Copies in the `same_batch` enter together: the
-    sensitivity is 2. `sample_rate` is q of one copy. Computed on a coarser grid than what is reported, rounded up.
+    An infinite one claims nothing, so nothing is said.
     """
-    _require_countable(steps)
-    if noise_multiplier == 0:
-        return math.inf
-    from dp_accounting.dp_event import GaussianDpEvent, MixtureOfGaussiansDpEvent, PoissonSampledDpEvent
-
-    q = sample_rate
-    if copies == "independent":
-        event = MixtureOfGaussiansDpEvent(noise_multiplier, [0.0, 1.0, 2.0], [(1 - q) ** 2, 2 * q * (1 - q), q**2])
-    else:
-        event = PoissonSampledDpEvent(q, GaussianDpEvent(noise_multiplier / 2))
-    return _pld_epsilon(event, steps, delta, interval=1e-3)
+    if WEAK_EPSILON < epsilon < math.inf:
+        short = 2 * (1 - delta) * math.exp(-epsilon) / (1 + math.exp(-epsilon))
+        warn_user(
+            f"epsilon {epsilon:.4g} is above {WEAK_EPSILON:g} and hardly protects: it lets an attacker tell units that"
+            f" were trained on from others with an advantage of (e^eps - 1 + 2 delta) / (e^eps + 1) = 1 - {short:.1e},"
+            " where 1 is certainty",
+            PrivacyWarning,
+        )
 
 
 def pair_epsilon(plan: PrivacyPlan) -> float:
@@ -184,20 +178,11 @@ def pair_epsilon(plan: PrivacyPlan) -> float:
     return naive_cda_epsilon(plan.noise_multiplier, plan.sample_rate, plan.steps, plan.delta, copies="independent")
 
 
-def _require_countable(steps: int) -> None:
-    if steps > _MOST_STEPS:
-        raise PrivacyError(
-            f"{steps} steps are more than can be accounted for, which is {_MOST_STEPS}",
-            where="Training(steps=, epochs=)",
-            fix="train for fewer steps, with a larger batch if need be",
-        )
-
-
 def _reported(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> tuple[float, str]:
     if noise_multiplier == 0:
         return math.inf, "none (no noise)"
     # Loss distributions of next to no noise need gigabytes, to tell one meaningless epsilon from another.
-    rough = _rdp_epsilon(noise_multiplier, sample_rate, steps, delta)
+    rough = rdp_epsilon(noise_multiplier, sample_rate, steps, delta)
     if not rough <= _TOO_WEAK:
         return rough, f"RDP, opacus {version('opacus')}"
     return epsilon_of(noise_multiplier, sample_rate, steps, delta), f"PLD, dp-accounting {version('dp-accounting')}"
@@ -205,12 +190,12 @@ def _reported(noise_multiplier: float, sample_rate: float, steps: int, delta: fl
 
 def _calibrate(target: float, sample_rate: float, steps: int, delta: float) -> float:
     """Smallest noise multiplier, to a relative 0.1%, whose epsilon is at most the target."""
-    error = min(_PRV_ERROR, target / 100)
+    error = min(PRV_ERROR, target / 100)
 
     def spent(noise_multiplier: float) -> float:
         if sample_rate == 1:
             return epsilon_of(noise_multiplier, sample_rate, steps, delta)
-        return _prv_epsilon(noise_multiplier, sample_rate, steps, delta, error)
+        return prv_epsilon(noise_multiplier, sample_rate, steps, delta, error)
 
     low, high = _bracket(spent, target, _first_guess(target, sample_rate, steps, delta))
     while high / low > 1 + _PRECISION:
@@ -254,63 +239,3 @@ def _bracket(spent: Callable[[float], float], target: float, high: float) -> tup
     while low > _SMALLEST_NOISE and spent(low) <= target:
         low, high = low / 2, low
     return (low, high) if low > _SMALLEST_NOISE else (high, high)
-
-
-def _pld_epsilon(event: Any, steps: int, delta: float, interval: float = 1e-4) -> float:
-    from dp_accounting import NeighboringRelation
-    from dp_accounting.pld import PLDAccountant
-
-    with _numerics():
-        accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=interval)
-        return float(accountant.compose(event, steps).get_epsilon(delta))
-
-
-def _prv_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float, error: float) -> float:
-    if sample_rate == 1:
-        raise PrivacyError(
-            "the PRV accountant has no answer for batches that hold every unit",
-            where="sample_rate 1",
-            fix="use the PLD accountant",
-        )
-    from opacus.accountants import PRVAccountant
-
-    error = max(error, _affordable_error(noise_multiplier, sample_rate, steps, delta))
-    with _numerics():
-        accountant = PRVAccountant()
-        accountant.history = [(noise_multiplier, sample_rate, steps)]
-        return float(accountant.get_epsilon(delta, eps_error=error))
-
-
-def _affordable_error(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
-    """The error that PRV reaches on `_PRV_GRID` points; its grid is as wide as what RDP allows epsilon to be."""
-    slack = delta / 1000
-    width = 2 * (_rdp_epsilon(noise_multiplier, sample_rate, steps, slack / 4) + 3)
-    return width / _PRV_GRID * math.sqrt(steps * math.log(12 / slack) / 2)
-
-
-def _rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
-    from opacus.accountants import RDPAccountant
-
-    with _numerics():
-        accountant = RDPAccountant()
-        accountant.history = [(noise_multiplier, sample_rate, steps)]
-        return float(accountant.get_epsilon(delta))
-
-
-@contextmanager
-def _numerics() -> Iterator[None]:
-    """Accountants warn where a bound is looser than it could be or a logarithm is -inf: upper bounds all the same.
-
-    Raises:
-        PrivacyError: a loss distribution does not fit into memory, or a number is beyond floating point.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except (MemoryError, OverflowError) as error:
-            raise PrivacyError(
-                f"epsilon cannot be computed: the accountant needs more than there is ({error or 'memory'})",
-                where="DP(epsilon=, noise_multiplier=), Training(steps=, batch_size=)",
-                fix="train for fewer steps, add more noise, or give an epsilon that is neither tiny nor huge",
-            ) from error
