@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -12,12 +13,11 @@ from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGr
 from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 from torch import Tensor, nn
 
-from fairtest.training.clipping import PerUnitClipping
-from fairtest.training.clipping.per_sample import PerSampleClipping
-from fairtest.training.forward import CausalForward, TokenBatch
+from fairtest.specs import Training
+from fairtest.training.encoding import EncodedUnit
+from fairtest.training.forward import CausalForward
 from fairtest.training.models import LoadedModel
-from fairtest.training.noise import GaussianNoise
-from fairtest.training.optimizers import NoisyOptimizer
+from fairtest.training.steps import NoiseSpec, Steps
 
 MAX_GRAD_NORM = 1.0
 NOISE_MULTIPLIER = 1.0
@@ -66,41 +66,33 @@ class PlainAdamW:
 
 
 class Fairtest:
-    """One backward pass of this project's engine and its noise; `PerSampleClipping` for clipping="opacus"."""
+    """The step that `fairtest` trains with, for DP(clipping=engine)."""
 
-    def __init__(self, loaded: LoadedModel, ids: Tensor, engine: Any = PerUnitClipping) -> None:
-        self.batch = TokenBatch(ids, torch.full((len(ids),), ids.shape[1]))
-        self.parameters = trained(loaded.model)
-        self.forward = CausalForward(loaded)
-        self.clipping = engine(loaded.model, MAX_GRAD_NORM)
-        self.optimizer = NoisyOptimizer(
-            _adamw(loaded.model),
-            noise_multiplier=NOISE_MULTIPLIER,
-            max_grad_norm=MAX_GRAD_NORM,
-            expected_batch_size=len(ids),
-            noise=GaussianNoise(0),
-        )
+    engine = "fairtest"
+
+    def __init__(self, loaded: LoadedModel, ids: Tensor) -> None:
+        self.model, self.forward = loaded.model, CausalForward(loaded)
+        weight = 1 / (ids.shape[1] - 1)
+        self.units = [EncodedUnit(i, f"unit {i}", (row,), (weight,)) for i, row in enumerate(ids.tolist())]
+        self.steps = self._steps(NOISE_MULTIPLIER, len(ids))
+
+    def _steps(self, noise_multiplier: float, divide_by: int) -> Steps:
+        noise = NoiseSpec(noise_multiplier, MAX_GRAD_NORM, clipping=self.engine)
+        training = Training(learning_rate=LEARNING_RATE, lr_schedule="constant", micro_batch_tokens=1 << 20)
+        return Steps(self.model, self.forward, training, noise, divide_by, seed=0)
 
     def step(self) -> None:
-        self._backward()
-        self.optimizer.step()
-
-    def _backward(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        with self.clipping as clipping:
-            log_probs = self.forward.token_log_probs(self.batch)
-            clipping.backward(-log_probs.sum(1) / (self.batch.lengths - 1))
+        self.steps.take(self.units)
 
     def clipped_sum(self) -> list[Tensor]:
-        self._backward()
-        return [p.grad for p in self.parameters]
+        self._steps(0.0, 1).take(self.units)
+        return [p.grad for p in trained(self.model)]
 
 
 class FairtestFallback(Fairtest):
-    """DP(clipping="opacus"): the way for layers without a rule."""
+    """The way for layers without a rule."""
 
-    def __init__(self, loaded: LoadedModel, ids: Tensor) -> None:
-        super().__init__(loaded, ids, PerSampleClipping)
+    engine = "opacus"
 
 
 class OpacusHooks:
@@ -184,8 +176,9 @@ def clipped_sum_by_definition(loaded: LoadedModel, ids: Tensor) -> list[Tensor]:
     parameters = trained(loaded.model)
     total = [torch.zeros_like(p) for p in parameters]
     for gradients in _unit_gradients(loaded.model, parameters, ids):
-        norm = torch.stack([g.norm() for g in gradients]).norm()
-        factor = float((MAX_GRAD_NORM / norm).clamp(max=1.0))
+        # In double precision: a float32 norm of ten million values is itself off by 1e-4.
+        norm = math.sqrt(sum(float(torch.linalg.vector_norm(g, dtype=torch.float64)) ** 2 for g in gradients))
+        factor = min(1.0, MAX_GRAD_NORM / norm)
         for whole, gradient in zip(total, gradients, strict=True):
             whole.add_(gradient, alpha=factor)
     return total
@@ -198,5 +191,8 @@ def _unit_gradients(model: nn.Module, parameters: list[nn.Parameter], ids: Tenso
 
 def relative_difference(found: list[Tensor], expected: list[Tensor]) -> float:
     """|found - expected| / |expected| over all parameters together."""
-    difference = torch.stack([(x - y).norm() for x, y in zip(found, expected, strict=True)]).norm()
-    return float(difference / torch.stack([y.norm() for y in expected]).norm())
+
+    def norm(tensors: Iterable[Tensor]) -> float:
+        return math.sqrt(sum(float(torch.linalg.vector_norm(x, dtype=torch.float64)) ** 2 for x in tensors))
+
+    return norm(x - y for x, y in zip(found, expected, strict=True)) / norm(expected)

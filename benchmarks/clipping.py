@@ -64,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for case in cases:
         if reason := missing_package(case):
             rows.append(Row(case.name, PLAIN, note=f"skipped: {reason}"))
-            continue
-        rows += measure(case, methods, rounds, options.threads, memory=not options.no_memory)
+        else:
+            rows += measure(case, methods, rounds, options.threads, memory=not options.no_memory)
+        if options.json:  # after each case: a long run that is stopped keeps what it has
+            write_json(rows, options.json)
     header = [
         "Time and memory of one optimizer step, against plain AdamW in the same run",
         machine(options.threads),
@@ -74,8 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "",
     ]
     print_table(rows, header)
-    if options.json:
-        write_json(rows, options.json)
     wrong = [row for row in rows if row.error is not None and not row.error <= LARGEST_ERROR]
     for row in wrong:
         print(f"wrong: {row.method} differs from autograd by {row.error:.1e} in case {row.case}", file=sys.stderr)
@@ -110,7 +110,6 @@ def fill_all_times(case: Case, rows: Mapping[str, Row], rounds: int) -> None:
     for name, row in rows.items():
         if name == PLAIN:
             continue
-        progress(f"{case.name}: {name}")
         method = METHODS[name]
         try:
             row.error = relative_difference(method(copy_of(pristine), ids).clipped_sum(), expected)
@@ -121,6 +120,7 @@ def fill_all_times(case: Case, rows: Mapping[str, Row], rounds: int) -> None:
         warm_up(step)
         pairs = paired(plain, step, rounds)
         fill_times(row, pairs)
+        progress(f"{case.name}: {name}: {row.ratio:.2f} ({row.low:.2f}-{row.high:.2f})")
         reference += [first for first, _ in pairs]
     reference = reference or [seconds_of(plain) for _ in range(rounds)]
     fill_times(rows[PLAIN], [(seconds, seconds) for seconds in reference])

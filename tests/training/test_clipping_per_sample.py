@@ -183,6 +183,19 @@ def test_under_autocast_norms_are_those_of_the_16_bit_forward_pass():
     assert relative_error({name: p.grad for name, p in trainable(model).items()}, expected) <= 3e-2
 
 
+def test_norms_of_large_matrices_are_exact_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(40, 8), nn.Flatten(), nn.Linear(LENGTH * 8, 60_000))
+    model[0].requires_grad_(False)
+    ids = ids_of(2)
+    weights = torch.randn(60_000)
+    with PerSampleClipping(model, 1.0) as clipping:
+        report = clipping.backward(model(ids) @ weights)
+    inputs = torch.cat([model[:2](ids), torch.ones(2, 1)], 1)  # the bias is a weight of an input of one
+    expected = inputs.double().norm(dim=1) * weights.double().norm()
+    torch.testing.assert_close(report.norms.double(), expected, rtol=1e-6, atol=0)
+
+
 def test_calls_add_up():
     model, ids = gpt2(), ids_of()
     expected, _ = brute_force(model, ids, [1] * ROWS, 0.5)
