@@ -102,7 +102,7 @@ class PrivacyStatement:
     epsilon_of_two: float | None = None
     optimizer: str = NOT_STATED
     clipping: str = NOT_STATED
-    noise_generator: str = NOISE_SEEDED
+    noise_generator: str = NOT_STATED
     repeatable: bool = True
     released: str = LAST_WEIGHTS
     not_covered: tuple[str, ...] = NOT_COVERED
@@ -249,13 +249,15 @@ def statement_of(
     sampler_actual: str = POISSON,
     optimizer: str = NOT_STATED,
     clipping: str = NOT_STATED,
-    noise_generator: str = NOISE_SEEDED,
+    noise_generator: str | None = None,
     repeatable: bool = True,
     released: str = LAST_WEIGHTS,
 ) -> PrivacyStatement:
     """The statement of a run that followed a plan, with the views of a unit clipped together.
 
-    `epsilon_of_two` is what `accounting.pair_epsilon` gives; an infinite one is stated as not known.
+    `epsilon_of_two` is what `accounting.pair_epsilon` gives; an infinite one is stated as not known. `noise_generator`
+    is that of fairtest's own trainer unless named: seeded where the run is `repeatable`, else from the system's
+    entropy.
     """
     return PrivacyStatement(
         unit=unit,
@@ -278,7 +280,7 @@ def statement_of(
         sampler_actual=sampler_actual,
         optimizer=optimizer,
         clipping=clipping,
-        noise_generator=noise_generator,
+        noise_generator=noise_generator or (NOISE_SEEDED if repeatable else NOISE_RELEASE),
         repeatable=repeatable,
         released=released,
     )

@@ -255,6 +255,7 @@ def test_noise_is_stated_with_its_generator_and_never_as_cryptographic():
     assert NOISE_SEEDED == "torch Mersenne twister, state derived from the run's seed"
     assert NOISE_RELEASE.endswith("(not a cryptographic generator)")
     assert GOOD.noise_generator == NOISE_SEEDED
+    assert statement_of(PLAN, max_grad_norm=1.0, unit="record", repeatable=False).noise_generator == NOISE_RELEASE
 
 
 def test_only_repeatable_noise_is_not_for_release():
