@@ -31,6 +31,7 @@ class Claims:
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self._store = experiment.store
+        self._warned: set[str] = set()
 
     def plan(self, spec: Arm) -> PrivacyPlan | None:
         """Noise and epsilon of a DP arm.
@@ -41,7 +42,7 @@ class Claims:
         """
         if spec.dp is None or spec.training is None:
             return None
-        from fairtest.privacy.accounting import PrivacyPlan, plan_privacy
+        from fairtest.privacy.accounting import PrivacyPlan, plan_privacy, warn_if_weak
 
         corpus = self._experiment.training_corpus
         require_unit(corpus, spec.dp, where=f"arm {spec.name}")
@@ -57,12 +58,17 @@ class Claims:
         }
 
         def plan() -> dict[str, Any]:
+            self._warned.add(spec.name)  # planning warns by itself
             with self._experiment.progress.work(f"calibrate noise for {spec.name}", 1) as advance:
                 made = plan_privacy(dp, units=units, batch_size=batch_size, steps=steps)
                 advance(f"sigma {made.noise_multiplier:.4f}")
             return made.as_dict()
 
-        return PrivacyPlan.from_dict(self._store.obtain_json("privacy-plan", key, plan))
+        found = PrivacyPlan.from_dict(self._store.obtain_json("privacy-plan", key, plan))
+        if spec.name not in self._warned:
+            self._warned.add(spec.name)
+            warn_if_weak(found.epsilon, found.delta)
+        return found
 
     def max_grad_norm(self, spec: Arm) -> float:
         """C of a DP arm. "median" is taken from the held-out units without counterfactuals at the pretrained model, so

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fairtest.errors import PrivacyError, SpecError
+from fairtest.errors import PrivacyError, PrivacyWarning, SpecError
 from fairtest.experiments.arms import Arms, custom_arm
 from fairtest.experiments.experiment import PRIVACY_FILE, Experiment
 from fairtest.privacy.checks import judge_privacy
@@ -115,3 +115,12 @@ def test_per_sample_gradients_train_the_same_arm(make):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=name)
     assert "Opacus" in slow.statement().clipping
     assert "one backward pass" in fast.statement().clipping
+
+
+def test_a_weak_epsilon_warns_once_a_session_also_when_its_plan_is_found(make):
+    for _ in range(2):
+        arm = Arms(make(epsilon=50.0)).dp
+        with pytest.warns(PrivacyWarning, match="epsilon") as told:
+            arm.statement()
+            arm.statement()
+        assert len(told) == 1
