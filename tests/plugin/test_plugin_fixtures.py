@@ -15,7 +15,7 @@ SETTINGS = """
 corpus = "records.jsonl"
 group_field = "group"
 seeds = 2
-steps = 6
+steps = 12
 batch_size = 32
 learning_rate = 2e-3
 max_length = 48
@@ -64,7 +64,7 @@ def test_finetune(finetune, arms, fairness):
 
 
 def test_config(fairtest_config):
-    assert (fairtest_config.seeds, fairtest_config.steps) == (2, 6)
+    assert (fairtest_config.seeds, fairtest_config.steps) == (2, 12)
     assert fairtest_config.origin["steps"].startswith("pyproject.toml")
 """
 
