@@ -3,6 +3,7 @@
     python benchmarks/clipping.py                 the table of all cases (about twenty minutes on two cores)
     python benchmarks/clipping.py --quick         a toy size, to see that it works (within a minute)
     python benchmarks/clipping.py --scale         how the cost grows with batch, sequence and width
+    python benchmarks/clipping.py --ideas         three ways to save more, each against the engine without it
     python benchmarks/clipping.py --json FILE     the rows as JSON too
 
 How to read it. A step is forward, backward, clipping of each row of the batch, noise and optimizer, on the same batch
@@ -12,8 +13,11 @@ is the median over the rounds of these pairs, with the smallest and the largest 
 where seconds do not. Peak memory is that of a process which runs three steps of one method: the largest resident size
 during the steps, less the size before the model was built; weights, gradients, optimizer state, activations.
 
-A wrong method must not look fast: each method's clipped sum is compared with autograd one row at a time, and "error" is
-the relative difference; above 1e-4 the benchmark fails. What a method refuses says so in its row.
+A wrong method must not look fast: each method's clipped sum is compared with autograd one row at a time in double
+precision, and "error" is the relative difference; above 1e-3 the benchmark fails. Below 1e-5 is as good as single
+precision gets on a small model; the norms of large matrices that Opacus takes are off by some 1e-5, and all single
+precision gradients of SmolLM2 by some 1e-4. What a method refuses says so in its row. With --ideas the
+reference of a case is its usual way, and "error" the difference between both sums.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import transformers
-from _cases import CASES, QUICK, Case, copy_of, missing_package, scale_cases
+from _cases import CASES, QUICK, Case, copy_of, missing_package, scale_cases, unpacked
+from _ideas import measure_ideas
 from _measure import (
     Row,
     fill_times,
@@ -44,7 +49,7 @@ from _measure import (
 )
 from _methods import METHODS, PLAIN, PlainAdamW, clipped_sum_by_definition, relative_difference
 
-LARGEST_ERROR = 1e-4
+LARGEST_ERROR = 1e-3
 WARM_UP_STEPS = 2
 SCALE_METHODS = (PLAIN, "fairtest", "Opacus hooks")
 
@@ -53,32 +58,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     set_threads(options.threads)
     quieten()
+    rounds = options.rounds or (3 if options.quick else 9)
+    if options.ideas:
+        rows = measure_ideas(rounds, quick=options.quick)
+        return report(rows, options, "Clipped gradients of one step, cheaper and usual", rounds)
     if options.scale:
         cases, methods = scale_cases(quick=options.quick), tuple(options.methods or SCALE_METHODS)
     else:
         names = options.cases or (QUICK if options.quick else [name for name in CASES if name not in QUICK])
         cases, methods = [CASES[name] for name in names], tuple(options.methods or METHODS)
     methods = (PLAIN, *(name for name in methods if name != PLAIN))
-    rounds = options.rounds or (3 if options.quick else 9)
     rows: list[Row] = []
     for case in cases:
         if reason := missing_package(case):
             rows.append(Row(case.name, PLAIN, note=f"skipped: {reason}"))
         else:
-            rows += measure(case, methods, rounds, options.threads, memory=not options.no_memory)
+            rows += measure(unpacked(case), methods, rounds, options.threads, memory=not options.no_memory)
         if options.json:  # after each case: a long run that is stopped keeps what it has
             write_json(rows, options.json)
-    header = [
-        "Time and memory of one optimizer step, against plain AdamW in the same run",
-        machine(options.threads),
-        f"{rounds} paired rounds; C = 1, sigma = 1; ratio: median (smallest-largest)",
-        *(f"{case.name}: {case.note}" for case in cases if case.note),
-        "",
-    ]
-    print_table(rows, header)
+    notes = [f"{case.name}: {case.note}" for case in cases if case.note]
+    return report(
+        rows, options, "Time and memory of one optimizer step, against plain AdamW in the same run", rounds, notes
+    )
+
+
+def report(rows: Sequence[Row], options: argparse.Namespace, title: str, rounds: int, notes: Sequence[str] = ()) -> int:
+    """Prints and writes what was measured; the exit status, 1 where a method computed something else."""
+    settings = f"{rounds} paired rounds; C = 1, sigma = 1; ratio: median (smallest-largest)"
+    print_table(rows, [title, machine(options.threads), settings, *notes, ""])
+    if options.json:
+        write_json(rows, options.json)
     wrong = [row for row in rows if row.error is not None and not row.error <= LARGEST_ERROR]
     for row in wrong:
-        print(f"wrong: {row.method} differs from autograd by {row.error:.1e} in case {row.case}", file=sys.stderr)
+        print(f"wrong: {row.method} differs by {row.error:.1e} in case {row.case}", file=sys.stderr)
     return 1 if wrong else 0
 
 
@@ -160,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="a toy size and three rounds, within a minute")
     parser.add_argument("--scale", action="store_true", help="how the cost grows with batch, sequence and width")
+    parser.add_argument("--ideas", action="store_true", help="three ways to save more, against the engine without")
     parser.add_argument("--cases", nargs="+", choices=CASES, metavar="CASE", help=f"of: {'; '.join(CASES)}")
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of: {'; '.join(METHODS)}")
     parser.add_argument("--rounds", type=int, help="pairs of steps for each method (9, or 3 with --quick)")
