@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForMaskedLM, GemmaConfig, GemmaForCausalLM, OPTConfig, OPTForCausalLM
 
 from fairtest.errors import NotFiniteError, TrainingError
-from fairtest.training.clipping import PerUnitClipping
+from fairtest.training.clipping import PerUnitClipping, terms
 from fairtest.training.clipping.per_sample import PerSampleClipping
 
 ROWS, LENGTH = 6, 7
@@ -183,17 +183,24 @@ def test_under_autocast_norms_are_those_of_the_16_bit_forward_pass():
     assert relative_error({name: p.grad for name, p in trainable(model).items()}, expected) <= 3e-2
 
 
-def test_norms_of_large_matrices_are_exact_too():
+@pytest.mark.parametrize("engine", [PerSampleClipping, PerUnitClipping])
+@pytest.mark.parametrize("positions", [1, 60])  # of many the engine writes out each unit's gradient, of one it does not
+def test_norms_of_large_matrices_are_exact_too(engine, positions):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Embedding(40, 8), nn.Flatten(), nn.Linear(LENGTH * 8, 60_000))
-    model[0].requires_grad_(False)
-    ids = ids_of(2)
-    weights = torch.randn(60_000)
-    with PerSampleClipping(model, 1.0) as clipping:
-        report = clipping.backward(model(ids) @ weights)
-    inputs = torch.cat([model[:2](ids), torch.ones(2, 1)], 1)  # the bias is a weight of an input of one
-    expected = inputs.double().norm(dim=1) * weights.double().norm()
+    model = nn.Linear(50, 60_000)
+    inputs, weights = torch.randn(2, positions, 50), torch.randn(60_000)
+    with engine(model, 1.0) as clipping:
+        report = clipping.backward((model(inputs) @ weights).sum(1))
+    seen = torch.cat([inputs, torch.ones(2, positions, 1)], 2).sum(1)  # the bias is a weight of an input of one
+    expected = seen.double().norm(dim=1) * weights.double().norm()
     torch.testing.assert_close(report.norms.double(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("length", [1, 4095, 4096, 4097, 10_000_001])
+def test_squared_lengths_are_exact_for_any_length(length):
+    vectors = torch.randn(2, length, generator=torch.Generator().manual_seed(0))
+    expected = vectors.double().square().sum(1)
+    torch.testing.assert_close(terms.squared_lengths(vectors).double(), expected, rtol=1e-6, atol=0)
 
 
 def test_calls_add_up():

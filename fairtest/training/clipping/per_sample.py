@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from fairtest.errors import NotFiniteError, TrainingError
 from fairtest.training.clipping.engine import Clipped, row_counts
 from fairtest.training.clipping.row_gradients import grad_sampler, row_gradients
+from fairtest.training.clipping.terms import squared_lengths
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in the standard library from Python 3.11
@@ -266,9 +267,7 @@ def _unit_squares(rows: Tensor, unit_of_row: Tensor, units: int) -> Tensor:
     flat = rows.flatten(1).to(torch.promote_types(rows.dtype, torch.float32))
     if len(flat) != units:
         flat = flat.new_zeros(units, flat.shape[1]).index_add_(0, unit_of_row, flat)
-    # `norm` and `dot` of ten million float32 values are off by 1e-4, because they add them up one by one; `sum` adds in
-    # pairs. One unit at a time, because it needs the squares in memory.
-    return torch.stack([gradient.square().sum() for gradient in flat])
+    return squared_lengths(flat)
 
 
 def _require_finite(values: Tensor, what: str, units: Tensor) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fairtest.errors import TrainingError
 from fairtest.training.clipping.engine import PerUnitClipping, row_counts
+from fairtest.training.clipping.terms import squared_lengths
 
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 5e-2
@@ -75,7 +76,7 @@ def _directions(
             p.grad = None
         part.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
         found = {p: p.grad for p in total if p.grad is not None}
-        norm = torch.stack([gradient.float().norm() for gradient in found.values()]).norm()
+        norm = torch.cat([squared_lengths(gradient.float().reshape(1, -1)) for gradient in found.values()]).sum().sqrt()
         norms.append(norm)
         if norm > 0:
             for p, gradient in found.items():
