@@ -10,6 +10,7 @@ import torch
 from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
 from torch import nn
 
+from fairtest.errors import TrainingError
 from fairtest.specs import Training
 from fairtest.training.noise import GaussianNoise
 
@@ -73,6 +74,19 @@ class NoisyOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
         )
         self.noise = noise
         self.noised_steps = 0
+
+    def signal_skip_step(self, do_skip: bool = True) -> None:
+        """Refused: Opacus keeps a sum of its own over skipped steps, and here there is one, in `grad`.
+
+        Raises:
+            TrainingError: a step is to be skipped.
+        """
+        if do_skip:
+            raise TrainingError(
+                "a step of NoisyOptimizer cannot be skipped",
+                where="NoisyOptimizer.signal_skip_step",
+                fix="add micro-batches up in the parameters' grad, and call step once for the whole batch",
+            )
 
     def accumulate(self) -> None:
         """Takes the gradients for the sum as they are: micro-batches were added up in them."""

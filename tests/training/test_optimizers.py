@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairtest.errors import TrainingError
 from fairtest.specs import Training
 from fairtest.training.noise import GaussianNoise
 from fairtest.training.optimizers import NoisyOptimizer, learning_rate_at, plain_optimizer
@@ -72,3 +73,13 @@ def test_the_noisy_step_divides_sum_and_noise_by_the_expected_batch_size():
     first = torch.zeros(50_000)
     GaussianNoise(3).add([first], 1.0, 1, 10.0)
     torch.testing.assert_close(parameters[0].detach(), before - first)  # the noise of step 1, drawn once
+
+
+def test_a_step_that_opacus_would_skip_is_refused():
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    inner = torch.optim.SGD([parameter], lr=1.0)
+    optimizer = NoisyOptimizer(
+        inner, noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=2.0, noise=GaussianNoise(0)
+    )
+    with pytest.raises(TrainingError, match="cannot be skipped"):
+        optimizer.signal_skip_step()
