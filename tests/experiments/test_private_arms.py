@@ -121,6 +121,5 @@ def test_a_weak_epsilon_warns_once_a_session_also_when_its_plan_is_found(make):
     for _ in range(2):
         arm = Arms(make(epsilon=50.0)).dp
         with pytest.warns(PrivacyWarning, match="epsilon") as told:
-            arm.statement()
-            arm.statement()
+            _ = [arm.statement() for _ in range(2)]
         assert len(told) == 1
