@@ -1,6 +1,6 @@
 """What differential privacy costs in time and memory for each optimizer step, by way of clipping.
 
-    python benchmarks/clipping.py                 the table of all cases (about twenty minutes on two cores)
+    python benchmarks/clipping.py                 the table of all cases (forty minutes or so on two cores)
     python benchmarks/clipping.py --quick         a toy size, to see that it works (within a minute)
     python benchmarks/clipping.py --scale         how the cost grows with batch, sequence and width
     python benchmarks/clipping.py --ideas         three ways to save more, each against the engine without it
