@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from fairtest.corpora.formats import Records, Row, file_rows, object_rows
+from fairtest.corpora.formats import Meter, Records, Row, file_rows, object_rows
 from fairtest.corpora.hub import PREFIX, load_hub_dataset, load_saved_dataset
 from fairtest.corpora.units import Corpus, Record, group_into_units
 from fairtest.errors import CorpusError
@@ -54,16 +54,12 @@ def read_corpus(
             where="unit_field",
             fix="name the column with a person's or document's identifier",
         )
-    if records not in ("line", "paragraph"):
-        raise CorpusError(
-            f"records must be 'line' or 'paragraph', got {records!r}", where="read_corpus(records=)", fix="give one"
-        )
-    label, rows = _rows(source, text_field, records)
+    label, rows = stream_rows(source, text_field=text_field, records=records)
     found: list[tuple[int, Row, str]] = []
     total = 0
     for position, row in enumerate(rows):
         total += 1
-        text = _text(row, text_field, drop_empty=drop_empty)
+        text = row_text(row, text_field, drop_empty=drop_empty)
         if text is not None:
             found.append((position, row, text))
     if not found:
@@ -100,13 +96,25 @@ def _require_unit_name(unit: str | None, unit_field: str | None) -> None:
         )
 
 
-def _rows(source: object, text_field: str, records: Records) -> tuple[str, Iterable[Row]]:
+def stream_rows(
+    source: object, *, text_field: str = "text", records: Records = "line", meter: Meter | None = None
+) -> tuple[str, Iterator[Row]]:
+    """The name of a source (as for `read_corpus`) and its rows, read one by one while they are asked for; `meter`
+    follows. Their texts are not looked at yet: `row_text` does.
+
+    Raises:
+        CorpusError: there is no such source; while rows are asked for: it is malformed.
+    """
+    if records not in ("line", "paragraph"):
+        raise CorpusError(
+            f"records must be 'line' or 'paragraph', got {records!r}", where="read_corpus(records=)", fix="give one"
+        )
     if isinstance(source, str) and source.startswith(PREFIX):
-        return source, _dataset_rows(load_hub_dataset(source), source, text_field)
+        return source, _dataset_rows(load_hub_dataset(source), source, text_field, meter)
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         if path.is_dir():
-            return str(path), _dataset_rows(load_saved_dataset(path), str(path), text_field)
+            return str(path), _dataset_rows(load_saved_dataset(path), str(path), text_field, meter)
         if not path.exists():
             near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
             raise CorpusError(
@@ -114,11 +122,11 @@ def _rows(source: object, text_field: str, records: Records) -> tuple[str, Itera
                 where=str(path.absolute()),
                 fix=f"did you mean {str(path.with_name(near[0]))!r}?" if near else "check the path",
             )
-        return str(path), file_rows(path, text_field, records)
+        return str(path), file_rows(path, text_field, records, meter)
     if hasattr(source, "column_names") and isinstance(source, Iterable):
-        return "dataset", _dataset_rows(source, "dataset", text_field)
+        return "dataset", _dataset_rows(source, "dataset", text_field, meter)
     if isinstance(source, (list, tuple)):
-        return "records", object_rows(source, "records", text_field)
+        return "records", object_rows(source, "records", text_field, meter)
     raise CorpusError(
         f"a corpus cannot be read from {type(source).__name__}",
         where="corpus",
@@ -126,11 +134,11 @@ def _rows(source: object, text_field: str, records: Records) -> tuple[str, Itera
     )
 
 
-def _dataset_rows(dataset: Any, label: str, text_field: str) -> Iterable[Row]:
+def _dataset_rows(dataset: Any, label: str, text_field: str, meter: Meter | None) -> Iterator[Row]:
     if isinstance(dataset, Mapping):
         splits = ", ".join(map(str, dataset))
         raise CorpusError(f"the dataset has several splits: {splits}", where=label, fix="give one of them")
-    return object_rows(dataset, label, text_field)
+    return object_rows(dataset, label, text_field, meter)
 
 
 def _names(directory: Path) -> list[str]:
@@ -151,8 +159,12 @@ def _column(row: Row, field: str, setting: str) -> Any:
     return row.values[field]
 
 
-def _text(row: Row, text_field: str, *, drop_empty: bool) -> str | None:
-    """The row's text; None where it is to be dropped."""
+def row_text(row: Row, text_field: str, *, drop_empty: bool = False) -> str | None:
+    """The row's text; None where it is empty, blank or null and such rows are to be dropped.
+
+    Raises:
+        CorpusError: there is no such column, or it holds no text.
+    """
     value = _column(row, text_field, "text_field")
     where = f"{row.where}, field {text_field!r}"
     if value is None or (isinstance(value, str) and not value.strip()):
