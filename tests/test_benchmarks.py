@@ -55,3 +55,29 @@ def test_cost_by_size_has_the_reference_in_every_case(tmp_path):
     assert {case.split()[0] for case in cases} == {"batch", "tokens", "width"}
     assert {(row["case"], row["ratio"]) for row in rows if row["method"] == "plain AdamW"} == {(c, 1.0) for c in cases}
     assert all(row["peak_mib"] is None for row in rows)
+
+
+def test_counterfactuals_of_every_method_are_counted_and_timed(tmp_path):
+    script, target = SCRIPT.with_name("cda.py"), tmp_path / "rows.json"
+    methods = ("fairtest", "dictionary swap")
+    done = subprocess.run(
+        [sys.executable, str(script), "--quick", "--json", str(target), "--methods", "fairtest", "--misses"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(target.read_text(encoding="utf-8"))
+    assert all(row.keys() >= COLUMNS for row in rows)
+    assert {row["method"] for row in rows if row["case"].startswith(("Wino", "cases"))} == {*methods}
+    given = [row for row in rows if row["exact"] is not None]
+    assert all(0 <= row["exact"] <= row["any_case"] <= row["n"] for row in given)
+    timed = [row for row in rows if row["mb_per_s"] is not None and row["method"] in methods]
+    assert {row["method"] for row in timed} == {*methods}
+    assert all(row["seconds"] > 0 for row in timed)
+    assert {row["ratio"] for row in timed if row["method"] == "dictionary swap"} == {1.0}
+    for row in given:
+        if row["method"] == "fairtest":
+            assert f"{row['case']}: fairtest misses {row['n'] - row['exact']} of {row['n']}" in done.stdout
