@@ -103,6 +103,10 @@ class PrivacyWarning(UserWarning):
     """A privacy budget that can be met and is hardly worth its name."""
 
 
+class AugmentationWarning(UserWarning):
+    """Counterfactual augmentation that can be done and hardly reaches the corpus."""
+
+
 def warn_user(message: str, category: type[Warning]) -> None:
     """Warns at the line of the first caller outside this library, which is where a user can do something about it."""
     frame, level = sys._getframe(1), 2  # noqa: SLF001 - the library's own stack, as `warnings` reads it

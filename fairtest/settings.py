@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fairtest.errors import SettingsError, SpecError
-from fairtest.specs import CDA, DP, UNITS, Arm, Training, standard_arms
+from fairtest.specs import AXIS_FILES, CDA, DP, UNITS, Arm, Training, standard_arms
 
 UNDECIDED_CHOICES = ("auto", "fail", "warn", "skip")
 
@@ -37,7 +37,8 @@ class Settings:
         group_field: the column by which held-out perplexity is also reported.
         data_dir: where published probe sets lie (StereoSet, CrowS-Pairs).
         epsilon, delta, max_grad_norm, release, clipping: of the DP arms (`fairtest.DP`).
-        cda_axes, cda_names: of the CDA arms (`fairtest.CDA`).
+        cda_axes, cda_mode, cda_names, cda_counterfactuals, cda_seed: of the CDA arms (`fairtest.CDA`). An axis may be
+            a file of word lists.
         seeds: number of paired seeds an arm is trained with.
         steps, epochs, batch_size, optimizer, learning_rate, lr_schedule, warmup_steps, weight_decay, momentum,
             max_length, long_texts, precision, trainable, lora_rank, lora_layers, micro_batch_tokens,
@@ -68,7 +69,10 @@ class Settings:
     release: bool = False
     clipping: str = "fairtest"
     cda_axes: tuple[str, ...] = ("gender",)
+    cda_mode: str = "two_sided"
     cda_names: bool = False
+    cda_counterfactuals: str = "each"
+    cda_seed: int = 0
     seeds: int = 3
     steps: int | None = None
     epochs: float = 3.0
@@ -134,7 +138,13 @@ class Settings:
     @property
     def cda(self) -> CDA:
         """The `CDA` of the CDA arms."""
-        return CDA(axes=self.cda_axes, names=self.cda_names)
+        return CDA(
+            axes=self.cda_axes,
+            mode=self.cda_mode,
+            names=self.cda_names,
+            counterfactuals=self.cda_counterfactuals,
+            seed=self.cda_seed,
+        )
 
     def arms(self) -> dict[str, Arm]:
         """The five named arms under these settings."""
@@ -158,7 +168,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "tuple[str, ...]": (tuple, list),
 }
 _KINDS = {item.name: str(item.type) for item in dataclasses.fields(Settings)}
-_PATHS = ("corpus", "data_dir", "cache_dir", "report_dir", "model")
+_PATHS = ("corpus", "cda_axes", "data_dir", "cache_dir", "report_dir", "model")
 
 
 def setting_names() -> tuple[str, ...]:
@@ -218,7 +228,11 @@ def _absolute(name: str, value: Any, base: Path | None) -> Any:
     """A relative path of a settings file means: relative to that file. A model name stays a name unless such a
     directory is there.
     """
-    if base is None or name not in _PATHS or not isinstance(value, str) or value.startswith("hf:"):
+    if base is None or name not in _PATHS:
+        return value
+    if name == "cda_axes":
+        return tuple(str(base / Path(axis).expanduser()) if str(axis).endswith(AXIS_FILES) else axis for axis in value)
+    if not isinstance(value, str) or value.startswith("hf:"):
         return value
     path = base / Path(value).expanduser()
     if name == "model" and not path.is_dir():

@@ -7,15 +7,20 @@ was trained for one is found again for the other.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from fairtest.errors import SpecError
 
-AUGMENTATION_AXES = ("gender",)
+AUGMENTATION_AXES = ("gender", "religion", "race")
+AXIS_FILES = (".toml", ".csv")
+AUGMENTATION_MODES = ("two_sided", "substitute")
+COUNTERFACTUALS = ("each", "one")
 LR_SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 PRECISIONS = ("float32", "bfloat16")
@@ -133,27 +138,42 @@ class DP:
 
 @dataclass(frozen=True, kw_only=True)
 class CDA:
-    """Counterfactual data augmentation of one arm: every unit gets the swapped text as a further view of itself.
+    """Counterfactual data augmentation of one arm: a record is seen as it is and as it would read of another group.
 
     Args:
-        axes: what to swap; today "gender".
+        axes: what to swap: "gender", "religion", "race", or word lists of your own, a path that ends in .toml or .csv.
+        mode: "two_sided" gives a unit the counterfactuals as further views of itself; "substitute" leaves it one view,
+            in which a group is drawn for each axis, its own among them: with probability 1/2 for two groups.
         names: also swap first names, one to one within a record.
+        counterfactuals: of an axis of three groups or more, "each" other group gives a view, or "one" that is drawn.
+        seed: of what is drawn, from a hash of this and the record: the same in any order, process and arm.
         allow_unchanged: accept a corpus in which nothing could be swapped (otherwise an error).
     """
 
     axes: tuple[str, ...] = ("gender",)
+    mode: str = "two_sided"
     names: bool = False
+    counterfactuals: str = "each"
+    seed: int = 0
     allow_unchanged: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axes", tuple(self.axes))
+        _require(
+            not isinstance(self.axes, str),
+            f"axes must be a list of names, got {self.axes!r}",
+            "CDA(axes=)",
+            f"write ({self.axes!r},)",
+        )
+        object.__setattr__(self, "axes", tuple(map(str, self.axes)))
         _require(len(self.axes) > 0, "CDA got no axis", "CDA(axes=)", f"give one of {AUGMENTATION_AXES}")
         for axis in self.axes:
+            near = difflib.get_close_matches(axis, AUGMENTATION_AXES, n=1)
             _require(
-                axis in AUGMENTATION_AXES,
+                axis in AUGMENTATION_AXES or axis.lower().endswith(AXIS_FILES),
                 f"unknown axis {axis!r}",
                 "CDA(axes=)",
-                f"known axes: {', '.join(AUGMENTATION_AXES)}",
+                (f"did you mean {near[0]!r}? " if near else "")
+                + f"known axes: {', '.join(AUGMENTATION_AXES)}, or word lists of your own in a .toml or .csv file",
             )
         _require(
             len(set(self.axes)) == len(self.axes),
@@ -161,6 +181,33 @@ class CDA:
             "CDA(axes=)",
             "name each axis once",
         )
+        for name, choices in (("mode", AUGMENTATION_MODES), ("counterfactuals", COUNTERFACTUALS)):
+            value = getattr(self, name)
+            _require(
+                value in choices,
+                f"{name} must be one of {', '.join(choices)}, got {value!r}",
+                f"CDA({name}=)",
+                f"{choices[0]} is the default",
+            )
+        _require(
+            isinstance(self.seed, int) and not isinstance(self.seed, bool),
+            f"seed must be a whole number, got {self.seed!r}",
+            "CDA(seed=)",
+            "0 is the default",
+        )
+        for name in ("names", "allow_unchanged"):
+            value = getattr(self, name)
+            _require(
+                isinstance(value, bool),
+                f"{name} must be True or False, got {value!r}",
+                f"CDA({name}=)",
+                "False is the default",
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data; an axis of one's own by its file's name, since its words are what counts, not where they lie."""
+        names = [axis if axis in AUGMENTATION_AXES else Path(axis).name for axis in self.axes]
+        return {**dataclasses.asdict(self), "axes": names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,7 +397,7 @@ class Arm:
         return {
             "training": training,
             "dp": dataclasses.asdict(self.dp) if self.dp else None,
-            "cda": {**dataclasses.asdict(self.cda), "axes": list(self.cda.axes)} if self.cda else None,
+            "cda": self.cda.as_dict() if self.cda else None,
         }
 
 

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from fairtest.augmentation.swap import counterfactual
-from fairtest.corpora.units import Corpus
-from fairtest.errors import AugmentationError
+from fairtest.augmentation.lexicon import axis_name
+from fairtest.augmentation.swap import NO_TERM, counterfactuals
+from fairtest.augmentation.views import EMPTY, RecordViews, record_views
+from fairtest.corpora.units import Corpus, Unit
+from fairtest.errors import AugmentationError, AugmentationWarning, warn_user
 from fairtest.specs import CDA, digest_of
 
 NOT_ASKED_FOR = "no augmentation asked for"
+FEW = 0.01  # a corpus with a smaller share of records that hold a term is warned about
 
 
 @dataclass(frozen=True, slots=True)
 class UnitViews:
     """A privacy unit's texts: its `records` records first, then the counterfactuals of those that have one.
 
-    `sources` has the position of each counterfactual's record; empty: all are of the first.
+    `sources` has the position of each counterfactual's record; empty: all are of the first. `replaced` has, of a record
+    that a counterfactual stands for, its own text, and None for the others; empty: all stand for themselves.
     """
 
     id: str
     views: tuple[str, ...]
     records: int = 1
     sources: tuple[int, ...] = ()
+    replaced: tuple[str | None, ...] = ()
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -41,10 +46,12 @@ class Coverage:
 
     Args:
         records: records of the corpus.
-        changed: records with a counterfactual.
+        changed: records with a counterfactual among their views.
         unchanged_by_reason: records without one, by reason.
-        changes: words changed, over all records.
-        flagged: records with a counterfactual that carries a doubt.
+        views: texts in all, the records themselves among them unless another one stands for them.
+        changes: words changed, over all views.
+        kept_by_reason: words of the axes that were left as they are, by reason.
+        flagged: records with a counterfactual that carries a doubt; `flagged_by_reason` by doubt, some under several.
     """
 
     records: int
@@ -52,6 +59,9 @@ class Coverage:
     unchanged_by_reason: Mapping[str, int]
     changes: int
     flagged: int
+    views: int = 0
+    kept_by_reason: Mapping[str, int] = field(default_factory=dict)
+    flagged_by_reason: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for a report."""
@@ -59,9 +69,74 @@ class Coverage:
             "records": self.records,
             "changed": self.changed,
             "unchanged_by_reason": dict(sorted(self.unchanged_by_reason.items())),
+            "views": self.views,
             "changes": self.changes,
+            "kept_by_reason": dict(sorted(self.kept_by_reason.items())),
             "flagged": self.flagged,
+            "flagged_by_reason": dict(sorted(self.flagged_by_reason.items())),
         }
+
+    def rows(self) -> list[tuple[str, int, str]]:
+        """(what, how many, share of what) for a table."""
+        rows = [("records", self.records, "")]
+        rows.append(("  with a counterfactual", self.changed, _share(self.changed, self.records)))
+        for reason, count in _by_count(self.unchanged_by_reason):
+            rows.append((f"  left: {reason}", count, _share(count, self.records)))
+        kept = sum(self.kept_by_reason.values())
+        rows.append(("views", self.views, ""))
+        rows.append(("words changed", self.changes, ""))
+        rows.append(("words left as they are", kept, ""))
+        rows += [(f"  {reason}", count, _share(count, kept)) for reason, count in _by_count(self.kept_by_reason)]
+        rows.append(("records with a doubt", self.flagged, _share(self.flagged, self.records)))
+        rows += [(f"  {flag}", count, _share(count, self.records)) for flag, count in _by_count(self.flagged_by_reason)]
+        return rows
+
+    def warning(self) -> str | None:
+        """What to tell a user whose corpus hardly speaks of the axes; None where it does."""
+        spoken = self.records - self.unchanged_by_reason.get(NO_TERM, 0) - self.unchanged_by_reason.get(EMPTY, 0)
+        if self.records == 0 or NOT_ASKED_FOR in self.unchanged_by_reason or spoken >= FEW * self.records:
+            return None
+        return (
+            f"{spoken} of {self.records} records hold a word of the axes, fewer than {FEW:.0%}: counterfactual "
+            "augmentation will hardly change what is learned. The word lists are English; for other languages or "
+            "other words give lists of your own as an axis (a .toml or .csv file)"
+        )
+
+
+class CoverageCounter:
+    """Adds up a corpus' coverage, record by record."""
+
+    def __init__(self) -> None:
+        self._records = self._changed = self._views = self._changes = self._flagged = 0
+        self._reasons: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()
+        self._flags: Counter[str] = Counter()
+
+    def add(self, views: RecordViews) -> None:
+        """Counts one record."""
+        self._records += 1
+        self._views += len(views.views)
+        self._kept.update(views.kept)
+        if views.reason is not None:
+            self._reasons[views.reason] += 1
+            return
+        self._changed += 1
+        self._changes += sum(len(view.changes) for view in views.views)
+        self._flagged += bool(views.flags)
+        self._flags.update(views.flags)
+
+    def coverage(self) -> Coverage:
+        """What was counted so far."""
+        return Coverage(
+            self._records,
+            self._changed,
+            dict(self._reasons),
+            self._changes,
+            self._flagged,
+            self._views,
+            dict(self._kept),
+            dict(self._flags),
+        )
 
 
 @dataclass(frozen=True)
@@ -83,54 +158,49 @@ class Augmented:
 
 
 def augment(corpus: Corpus, cda: CDA | None) -> Augmented:
-    """Gives each unit the counterfactuals of its records as further views; with cda=None just the records.
+    """Gives each unit the counterfactuals of its records as further views, or puts drawn ones in the records' places;
+    with cda=None just the records.
 
     Raises:
         AugmentationError: nothing in the corpus could be swapped, and cda does not allow that.
     """
-    units: list[UnitViews] = []
-    reasons: Counter[str] = Counter()
-    records = changes = flagged = 0
-    for unit in corpus.units:
-        originals = tuple(record.text for record in unit.records)
-        records += len(originals)
-        if cda is None:
-            units.append(UnitViews(unit.id, originals, len(originals)))
-            continue
-        swapped: list[str] = []
-        sources: list[int] = []
-        for position, text in enumerate(originals):
-            result = counterfactual(text, cda)
-            if result.text is None:
-                reasons[result.reason or ""] += 1
-                continue
-            swapped.append(result.text)
-            sources.append(position)
-            changes += len(result.changes)
-            flagged += bool(result.flags)
-        units.append(UnitViews(unit.id, (*originals, *swapped), len(originals), tuple(sources)))
     if cda is None:
-        reasons[NOT_ASKED_FOR] = records
-    coverage = Coverage(records, records - sum(reasons.values()), dict(reasons), changes, flagged)
-    if cda is not None and coverage.changed == 0 and not cda.allow_unchanged:
-        told = "; ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
-        raise AugmentationError(
-            f"counterfactual augmentation changed none of {records} records of corpus {corpus.name!r} ({told})",
-            where=f"{corpus.name}, axes {', '.join(cda.axes)}",
-            fix="give a corpus that mentions people, train an arm without cda, or set CDA(allow_unchanged=True)",
-        )
+        units = [UnitViews(unit.id, texts, len(texts)) for unit, texts in _texts(corpus)]
+        count = corpus.record_count
+        return Augmented(tuple(units), Coverage(count, 0, {NOT_ASKED_FOR: count}, 0, 0, count))
+    counter = CoverageCounter()
+    units = [_unit_views(unit, cda, counter) for unit in corpus.units]
+    coverage = counter.coverage()
+    if not cda.allow_unchanged:
+        require_changed(coverage, corpus.name, cda)
+        if message := coverage.warning():
+            warn_user(f"corpus {corpus.name!r}: {message}", AugmentationWarning)
     return Augmented(tuple(units), coverage)
 
 
+def require_changed(coverage: Coverage, name: str, cda: CDA) -> None:
+    """Raises:
+    AugmentationError: nothing was swapped.
+    """
+    if coverage.changed:
+        return
+    told = "; ".join(f"{reason}: {count}" for reason, count in sorted(coverage.unchanged_by_reason.items()))
+    raise AugmentationError(
+        f"counterfactual augmentation changed none of {coverage.records} records of corpus {name!r} ({told})",
+        where=f"{name}, axes {', '.join(map(axis_name, cda.axes))}",
+        fix="give a corpus that mentions people, train an arm without cda, or set CDA(allow_unchanged=True)",
+    )
+
+
 def mirrored_units(corpus: Corpus, cda: CDA | None = None) -> int:
-    """How many units belong to a pair in which one unit holds a text of the other, or the counterfactual of one.
+    """How many units belong to a pair in which one unit holds a text of the other, or a counterfactual of one.
 
     Such units may come from one person, as in a corpus that counterfactual copies were appended to. `cda` says what to
     swap, by default gender.
     """
     cda = CDA() if cda is None else cda
     texts = [{record.text for record in unit.records} for unit in corpus.units]
-    swapped = [{found for text in own if (found := counterfactual(text, cda).text) is not None} for own in texts]
+    swapped = [_swapped(own, cda) for own in texts]
     holders = Counter(text for own in texts for text in own)
     mirrors = Counter(text for own in swapped for text in own)
     count = 0
@@ -139,3 +209,37 @@ def mirrored_units(corpus: Corpus, cda: CDA | None = None) -> int:
         held = any(holders[text] > 1 or mirrors[text] > (text in others) for text in own)
         count += held or any(holders[text] > (text in own) for text in others)
     return count
+
+
+def _swapped(texts: set[str], cda: CDA) -> set[str]:
+    return {one.text for text in texts for one in counterfactuals(text, cda) if one.text is not None}
+
+
+def _unit_views(unit: Unit, cda: CDA, counter: CoverageCounter) -> UnitViews:
+    originals: list[str] = []
+    swapped: list[str] = []
+    sources: list[int] = []
+    replaced: list[str | None] = []
+    for position, record in enumerate(unit.records):
+        found = record_views(record.text, cda, record.fields)
+        counter.add(found)
+        first, *others = found.views
+        originals.append(first.text)
+        replaced.append(record.text if first.number else None)
+        swapped += [view.text for view in others]
+        sources += [position] * len(others)
+    stood_for = tuple(replaced) if any(replaced) else ()
+    return UnitViews(unit.id, (*originals, *swapped), len(originals), tuple(sources), stood_for)
+
+
+def _texts(corpus: Corpus) -> Iterator[tuple[Unit, tuple[str, ...]]]:
+    for unit in corpus.units:
+        yield unit, tuple(record.text for record in unit.records)
+
+
+def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.1%}" if total else ""

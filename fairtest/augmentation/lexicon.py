@@ -1,170 +1,180 @@
-"""Word lists of an axis: read once from readable data files, and checked."""
+"""Word lists of an axis, as plain data: which word stands for which, and what is never swapped."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
-import io
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from fairtest.errors import AugmentationError
+from fairtest.specs import AUGMENTATION_AXES, AXIS_FILES
 
-WAYS = ("both", "to_feminine", "to_masculine", "context")
+FIXED, FALSE = "fixed", "false"
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word and what stands for it in the counterfactual.
+    """A word of one group, and what stands for it in each group.
 
-    `reversible`: swapping the counterpart gives the word back (her and his: by their context).
+    `counterparts` has a word a group, the term's own among them, and "" where a group has none. `reversible` says of
+    each group whether swapping the counterpart gives the word back (her and his: by their context). `with_words`:
+    swapped only where one of these follows within two words.
     """
 
     word: str
-    counterpart: str
-    kind: str
-    reversible: bool
+    group: int
+    counterparts: tuple[str, ...]
+    kind: str = ""
+    reversible: tuple[bool, ...] = ()
+    with_words: frozenset[str] = frozenset()
     note: str = ""
+
+    @property
+    def counterpart(self) -> str:
+        """What stands for the word in the next group: of two groups, the other one."""
+        return self.counterparts[(self.group + 1) % len(self.counterparts)]
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """Words that are not swapped: "fixed" keeps the phrase as it is, "false" leaves the whole record alone."""
+    """Words that are not swapped: "fixed" keeps the phrase, "false" leaves the paragraph alone that says them."""
 
     text: str
     effect: str
-    note: str
+    note: str = ""
 
 
-def read_terms(text: str, where: str) -> Mapping[str, Term]:
-    """Terms by lower-case word, from CSV with the columns masculine, feminine, way, kind, note.
+@dataclass(frozen=True)
+class Lexicon:
+    """All word lists of one axis.
 
-    `way` is "both" (either word gives the other), "to_feminine" or "to_masculine" (one direction; the way back
-    gives another word), or "context" (which word it gives is read from the sentence).
+    Args:
+        axis: its name.
+        groups: two or more; a counterfactual of shift s puts group (g + s) mod k in the place of group g.
+        terms: by lower-case word (or words with single spaces); two of them where a word is noun and adjective.
+        names: first names and their partners, one to one in both directions; of gender only.
+        phrases: what is not swapped.
+        digest: SHA-256 of the files: changes whenever a word does.
+        by_rules: ambiguous words are decided by `disambiguation`, and names and titles are told apart; gender only.
+    """
+
+    axis: str
+    groups: tuple[str, ...]
+    terms: Mapping[str, tuple[Term, ...]]
+    phrases: tuple[Phrase, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+    by_rules: bool = False
+
+
+def axis_name(axis: str) -> str:
+    """What an axis is called: a built-in's own name, or that of its file."""
+    return axis if axis in AUGMENTATION_AXES else Path(axis).stem
+
+
+def load_axis(axis: str) -> Lexicon:
+    """The word lists of a built-in axis ("gender", "religion", "race") or of a user's .toml or .csv file.
 
     Raises:
-        AugmentationError: a column is missing, a way is unknown, a word is empty, is its own counterpart, or is to
-            be swapped by two rows.
+        AugmentationError: there is no such axis or file, or its lists contradict themselves.
     """
-    terms: dict[str, Term] = {}
-    lines: dict[str, int] = {}
-    for line, row in _rows(text, ("masculine", "feminine", "way", "kind", "note"), where):
-        masculine, feminine, way = row["masculine"], row["feminine"], row["way"]
-        if way not in WAYS:
-            raise AugmentationError(
-                f"unknown way {way!r}", where=f"{where}, line {line}", fix=f"give one of {', '.join(WAYS)}"
-            )
-        if not masculine or not feminine or masculine == feminine:
-            raise AugmentationError(
-                f"{masculine!r} and {feminine!r} are no pair of words",
-                where=f"{where}, line {line}",
-                fix="give two different words, or remove the row",
-            )
-        # him -> her -> him: the context that chose the pronoun also chooses the way back.
-        reversible = way in ("both", "context") or row["kind"] == "pronoun"
-        pairs = []
-        if way != "to_masculine":
-            pairs.append((masculine, feminine))
-        if way != "to_feminine":
-            pairs.append((feminine, masculine))
-        for word, counterpart in pairs:
-            if word in terms:
-                raise AugmentationError(
-                    f"{word!r} is swapped by two rows: {terms[word].counterpart!r} (line {lines[word]}) "
-                    f"and {counterpart!r} (line {line})",
-                    where=where,
-                    fix="keep one of them, or give the other row one direction (to_feminine, to_masculine)",
-                )
-            terms[word] = Term(word, counterpart, row["kind"], reversible, row["note"])
-            lines[word] = line
-    return MappingProxyType(terms)
+    if axis in AUGMENTATION_AXES:
+        return _built_in(axis)
+    path = Path(axis).expanduser()
+    if path.suffix.lower() not in AXIS_FILES:
+        raise AugmentationError(
+            f"unknown axis {axis!r}",
+            where="CDA(axes=)",
+            fix=f"known axes: {', '.join(AUGMENTATION_AXES)}, or a file of your own that ends in .toml or .csv",
+        )
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AugmentationError(
+            f"the word lists of axis {axis!r} cannot be read: {error.strerror or error}",
+            where=str(path.absolute()),
+            fix=f"check the path; built-in axes: {', '.join(AUGMENTATION_AXES)}",
+        ) from error
+    return _of_file(str(path), data)
 
 
-def read_names(text: str, where: str) -> Mapping[str, str]:
-    """First names by name, one to one in both directions, from CSV with the columns masculine, feminine.
-
-    Raises:
-        AugmentationError: a column is missing, or a name occurs twice.
-    """
-    partners: dict[str, str] = {}
-    for line, row in _rows(text, ("masculine", "feminine"), where):
-        for name, partner in ((row["masculine"], row["feminine"]), (row["feminine"], row["masculine"])):
-            if name in partners:
-                raise AugmentationError(
-                    f"the name {name!r} occurs twice, so names would not swap one to one",
-                    where=f"{where}, line {line}",
-                    fix="keep one of its partners",
-                )
-            partners[name] = partner
-    return MappingProxyType(partners)
-
-
-def read_phrases(text: str, where: str) -> tuple[Phrase, ...]:
-    """Phrases that are not swapped, from CSV with the columns phrase, effect, note.
-
-    Raises:
-        AugmentationError: a column is missing, or an effect is neither "fixed" nor "false".
-    """
-    phrases = []
-    for line, row in _rows(text, ("phrase", "effect", "note"), where):
-        if row["effect"] not in ("fixed", "false"):
-            raise AugmentationError(
-                f"unknown effect {row['effect']!r}", where=f"{where}, line {line}", fix="give fixed or false"
-            )
-        phrases.append(Phrase(row["phrase"], row["effect"], row["note"]))
-    return tuple(phrases)
+def lexicon_digest(axis: str = "gender") -> str:
+    """SHA-256 of the axis' word lists: changes whenever a word does."""
+    return load_axis(axis).digest
 
 
 @functools.cache
-def terms(axis: str = "gender") -> Mapping[str, Term]:
-    """The axis' own terms by lower-case word."""
-    return read_terms(_data(f"{axis}_terms.csv"), f"{axis}_terms.csv")
+def names() -> Mapping[str, str]:
+    """First names by name, one to one in both directions."""
+    from fairtest.augmentation.axis_files import read_names
+
+    return read_names(_data("gender_names.csv"), "gender_names.csv")
 
 
 @functools.cache
-def names(axis: str = "gender") -> Mapping[str, str]:
-    """The axis' first names and their partners."""
-    return read_names(_data(f"{axis}_names.csv"), f"{axis}_names.csv")
-
-
-@functools.cache
-def phrases(axis: str = "gender") -> tuple[Phrase, ...]:
-    """The axis' phrases that are not swapped."""
-    return read_phrases(_data(f"{axis}_contexts.csv"), f"{axis}_contexts.csv")
-
-
-@functools.cache
-def word_lists(axis: str = "gender") -> Mapping[str, frozenset[str]]:
+def word_lists(name: str = "gender_words") -> Mapping[str, frozenset[str]]:
     """The closed-class and governing words that decide ambiguous terms, by list name."""
+    document = parse_toml(_data(f"{name}.toml"), f"{name}.toml")
+    return MappingProxyType({key: frozenset(str(words).split()) for key, words in document.items()})
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """A TOML document.
+
+    Raises:
+        AugmentationError: it is none.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
-    document = tomllib.loads(_data(f"{axis}_words.toml"))
-    return MappingProxyType({name: frozenset(words.split()) for name, words in document.items()})
+    try:
+        document: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise AugmentationError(f"invalid TOML: {error}", where=where, fix="correct the file") from error
+    return document
 
 
 @functools.cache
-def lexicon_digest(axis: str = "gender") -> str:
-    """SHA-256 of the axis' data files: changes whenever a word does."""
-    files = (f"{axis}_terms.csv", f"{axis}_names.csv", f"{axis}_contexts.csv", f"{axis}_words.toml")
-    return hashlib.sha256("\0".join(_data(name) for name in files).encode()).hexdigest()
+def _built_in(axis: str) -> Lexicon:
+    from fairtest.augmentation import axis_files
+
+    if axis != "gender":
+        return _of_file(f"{axis}.toml", _data(f"{axis}.toml").encode())
+    terms, contexts = "gender_terms.csv", "gender_contexts.csv"
+    groups, found = axis_files.read_csv(_data(terms), terms)
+    phrases = axis_files.read_phrases(_data(contexts), contexts)
+    folder = resources.files("fairtest.augmentation").joinpath("data")
+    files = sorted(file.name for file in folder.iterdir() if file.name.startswith("gender_"))
+    digest = hashlib.sha256("\0".join(_data(name) for name in files).encode()).hexdigest()
+    return Lexicon(axis, groups, found, phrases, names(), digest, by_rules=True)
+
+
+@functools.lru_cache(maxsize=16)
+def _of_file(where: str, data: bytes) -> Lexicon:
+    from fairtest.augmentation import axis_files
+
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AugmentationError(
+            f"byte 0x{data[error.start]:02x} is not valid UTF-8",
+            where=f"{where}, byte {error.start}",
+            fix="save the file as UTF-8",
+        ) from error
+    phrases: tuple[Phrase, ...] = ()
+    if where.lower().endswith(".csv"):
+        groups, terms = axis_files.read_csv(text, where)
+    else:
+        groups, terms, phrases = axis_files.read_toml(text, where)
+    return Lexicon(Path(where).stem, groups, terms, phrases, digest=hashlib.sha256(data).hexdigest())
 
 
 def _data(name: str) -> str:
     return resources.files("fairtest.augmentation").joinpath("data").joinpath(name).read_text(encoding="utf-8")
-
-
-def _rows(text: str, columns: tuple[str, ...], where: str) -> Iterable[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [column for column in columns if column not in (reader.fieldnames or ())]
-    if missing:
-        raise AugmentationError(
-            f"column {', '.join(missing)} is missing", where=where, fix=f"the first line names {', '.join(columns)}"
-        )
-    for row in reader:
-        yield reader.line_num, {column: (row[column] or "").strip() for column in columns}

@@ -1,30 +1,25 @@
-"""The counterfactual of one text: every term of the axis swapped in one pass, and nothing else touched."""
+"""The counterfactuals of one text: every word of an axis swapped in one pass, and nothing else touched."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from fairtest.augmentation.context import Context, context_of
-from fairtest.augmentation.disambiguation import CHOICES
-from fairtest.augmentation.lexicon import Term, names, terms
-from fairtest.augmentation.names import follows_a_name, is_first_name
-from fairtest.augmentation.phrases import false_if_swapped, fixed_spans
-from fairtest.augmentation.titles import name_follows, title_precedes
+from fairtest.augmentation.articles import article_before
+from fairtest.augmentation.lexicon import Lexicon, Term, axis_name, load_axis
+from fairtest.augmentation.occurrences import WOULD_BE_FALSE, Found, Occurrence, case_of, find
 from fairtest.specs import CDA
 
 NO_TERM = "no term"
-WOULD_BE_FALSE = "swap would be false"
-FIXED_PHRASE = "only fixed phrases"
+FIXED_PHRASE = "only words that are kept"
+NO_COUNTERPART = "no counterpart in the other group"
 
 NAME_DISAGREES = "name and pronoun may disagree"
 NOT_REVERSIBLE = "swap is not reversible"
 
-# Letters that stand alone: no letter, digit, combining accent, soft hyphen or joiner on either side.
-_PART = r"\w\u0300-\u036f\u00ad\u200c\u200d\u2060"
-_WORD = re.compile(rf"(?<![{_PART}])(?:[Mm][Aa]['\u2019][Aa][Mm]|[^\W\d_]+)(?![{_PART}])")
-_HYPHENS = "-\u2010\u2011"
+_SENTENCE_START = re.compile(r"(?:^|[.!?:\n])[\s\"'\u201c\u2018(\[_*]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,91 +34,110 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Counterfactual:
-    """The swapped text with its changes in order, or None with the reason; flags are doubts to report."""
+    """The swapped text with its changes in order, or None with the reason.
+
+    Args:
+        flags: doubts to report.
+        axis: what was swapped.
+        groups: which groups the text names, each with the group in its place.
+        kept: words of the axis that stay as they are, by reason.
+    """
 
     text: str | None
     changes: tuple[Change, ...] = ()
     reason: str | None = None
     flags: tuple[str, ...] = ()
+    axis: str = "gender"
+    groups: tuple[tuple[str, str], ...] = ()
+    kept: Mapping[str, int] = field(default_factory=dict)
 
 
 def counterfactual(text: str, cda: CDA) -> Counterfactual:
-    """The text with every term of the axes swapped, everything else byte for byte as it was.
+    """The first counterfactual that there is; where there is none, the first with its reason.
 
-    There is none where no term occurs, where all terms stand in fixed phrases, and where the text says anywhere what
-    a swap would make false (a pregnancy): such a text is left whole, so that it stays consistent with itself.
+    There is none where no term occurs, where all are kept, and where a swap would make a paragraph say something false.
     """
-    changes: list[Change] = []
-    flags: list[str] = []
-    kept = False
+    found = counterfactuals(text, cda)
+    return next((one for one in found if one.text is not None), found[0])
+
+
+def counterfactuals(text: str, cda: CDA) -> tuple[Counterfactual, ...]:
+    """One for each axis and other group, everything but the axis' words byte for byte as it was.
+
+    Of k groups there are k - 1 shifts: in that of s, group g + s mod k takes the place of group g. So a text that
+    names one group is turned into each of the others, and groups that a text tells apart stay apart.
+    """
+    found: list[Counterfactual] = []
     for axis in cda.axes:
-        found = list(_candidates(text, axis, swap_names=cda.names))
-        if not found:
-            continue
-        if any(isinstance(term, Term) for _, term in found) and false_if_swapped(text, axis):
-            return Counterfactual(None, reason=WOULD_BE_FALSE)
-        fixed = fixed_spans(text, axis)
-        passed = reach = 0
-        for match, term in found:
-            start, end = match.span()
-            while passed < len(fixed) and fixed[passed][0] < end:
-                reach = max(reach, fixed[passed][1])
-                passed += 1
-            change = None if start < reach else _change(text, match, term)
-            if change is None:
-                kept = True
-                continue
-            changes.append(change)
-            if isinstance(term, Term) and not term.reversible:
-                flags.append(NOT_REVERSIBLE)
-        if changes and not cda.names and _names_a_person(text, axis):
-            flags.append(NAME_DISAGREES)
-    if not changes:
-        return Counterfactual(None, reason=FIXED_PHRASE if kept else NO_TERM)
-    return Counterfactual(_apply(text, changes), tuple(changes), None, tuple(sorted(set(flags))))
+        found += axis_counterfactuals(text, load_axis(axis), axis_name(axis), swap_names=cda.names)
+    return tuple(found)
 
 
-def _candidates(text: str, axis: str, *, swap_names: bool) -> Iterator[tuple[re.Match[str], Term | str]]:
-    """Words of the lexicon with their term, or with the partner of a first name."""
-    lexicon, partners = terms(axis), names(axis)
-    for match in _WORD.finditer(text):
-        word = match.group()
-        term = lexicon.get(word.lower().replace("\u2019", "'"))
-        if term is not None:
-            yield match, term
-        elif swap_names and word in partners and is_first_name(word, context_of(text, *match.span())):
-            yield match, partners[word]
+def axis_counterfactuals(text: str, lexicon: Lexicon, axis: str, *, swap_names: bool) -> list[Counterfactual]:
+    """The counterfactuals of one axis, by shift from 1 to k - 1."""
+    found = find(text, lexicon, swap_names=swap_names)
+    if not found.occurrences:
+        return [_none(_reason(found.kept), axis, found.kept)] * (len(lexicon.groups) - 1)
+    return [_shifted(text, found, lexicon, axis, shift) for shift in range(1, len(lexicon.groups))]
 
 
-def _change(text: str, match: re.Match[str], term: Term | str) -> Change | None:
-    """The change at one word; None where the word is to be kept."""
-    start, end = match.span()
-    word = match.group()
-    if isinstance(term, str):
-        return Change(start, end, word, term)
-    if _case(word) is None or _in_a_compound(text, start, end, term):
-        return None
-    context: Context | None = None
-    counterpart: str | None = term.counterpart
-    if term.word in CHOICES:
-        context = context_of(text, start, end)
-        counterpart = CHOICES[term.word](context)
-    if counterpart is None:
-        return None
-    if term.kind in ("royalty", "people", "role", "compound") and word[0].isupper() and not word.isupper():
-        context = context or context_of(text, start, end)
-        if follows_a_name(context) or (title_precedes(context) and not name_follows(context)):
-            return None
-    return _with_possessive(text, start, end, _in_case(counterpart, word))
+def _shifted(text: str, found: Found, lexicon: Lexicon, axis: str, shift: int) -> Counterfactual:
+    count = len(lexicon.groups)
+    changes: list[Change] = []
+    flags: set[str] = set()
+    sources: dict[int, None] = {}
+    for occurrence in found.occurrences:
+        term = occurrence.term
+        target = (term.group + shift) % count
+        counterpart = occurrence.chosen or term.counterparts[target]
+        if not counterpart:
+            return _none(NO_COUNTERPART, axis, found.kept)
+        if not term.reversible[target]:
+            flags.add(NOT_REVERSIBLE)
+        sources[term.group] = None
+        after = _in_case(counterpart, term, text, occurrence, flags)
+        article = article_before(text, occurrence.start, text[occurrence.start : occurrence.end], after)
+        if article is not None:
+            start, end, new = article
+            changes.append(Change(start, end, text[start:end], new))
+        changes.append(_with_possessive(text, occurrence.start, occurrence.end, after))
+    if found.names:
+        flags.add(NAME_DISAGREES)
+    groups = tuple((lexicon.groups[group], lexicon.groups[(group + shift) % count]) for group in sorted(sources))
+    return Counterfactual(
+        _apply(text, changes), tuple(changes), None, tuple(sorted(flags)), axis, groups, dict(found.kept)
+    )
 
 
-def _in_a_compound(text: str, start: int, end: int, term: Term) -> bool:
-    """A pronoun joined by a hyphen (she-wolf, his-and-hers), or man as the first part (man-made)."""
-    joined_left = start > 1 and text[start - 1] in _HYPHENS and text[start - 2].isalnum()
-    joined_right = end + 1 < len(text) and text[end] in _HYPHENS and text[end + 1].isalnum()
-    if term.kind == "pronoun":
-        return joined_left or joined_right
-    return term.word == "man" and (joined_right or text.startswith(" @-@ ", end))
+def _none(reason: str, axis: str, kept: Counter[str]) -> Counterfactual:
+    return Counterfactual(None, reason=reason, axis=axis, kept=dict(kept))
+
+
+def _reason(kept: Counter[str]) -> str:
+    if kept[WOULD_BE_FALSE]:
+        return WOULD_BE_FALSE
+    return FIXED_PHRASE if kept else NO_TERM
+
+
+def _in_case(counterpart: str, term: Term, text: str, occurrence: Occurrence, flags: set[str]) -> str:
+    """The counterpart written as the word is: a capital of the word lists is kept, other letters follow the text."""
+    word = text[occurrence.start : occurrence.end]
+    case = case_of(word)
+    if case == "upper" and len(word) > 1:
+        return counterpart.upper()
+    if word == term.word:
+        if word[0].isupper() and counterpart[0].islower() and _starts_a_sentence(text, occurrence.start):
+            return counterpart[0].upper() + counterpart[1:]
+        return counterpart
+    if case == "lower":
+        return counterpart.lower()
+    if counterpart[0].isupper() and not _starts_a_sentence(text, occurrence.start):
+        flags.add(NOT_REVERSIBLE)
+    return counterpart[0].upper() + counterpart[1:]
+
+
+def _starts_a_sentence(text: str, start: int) -> bool:
+    return _SENTENCE_START.search(text, max(0, start - 12), start) is not None
 
 
 def _with_possessive(text: str, start: int, end: int, after: str) -> Change:
@@ -143,31 +157,7 @@ def _with_possessive(text: str, start: int, end: int, after: str) -> Change:
     return Change(start, end, word, after)
 
 
-def _case(word: str) -> str | None:
-    if word.islower():
-        return "lower"
-    if word.isupper():
-        return "upper"
-    return "title" if word[0].isupper() and word[1:].islower() else None
-
-
-def _in_case(word: str, model: str) -> str:
-    case = _case(model)
-    if case == "upper":
-        return word.upper()
-    return word[0].upper() + word[1:] if case == "title" else word
-
-
-def _names_a_person(text: str, axis: str) -> bool:
-    known = names(axis)
-    return any(
-        match.group() in known and is_first_name(match.group(), context_of(text, *match.span()))
-        for match in _WORD.finditer(text)
-    )
-
-
 def _apply(text: str, changes: list[Change]) -> str:
-    changes.sort(key=lambda change: change.start)
     pieces: list[str] = []
     position = 0
     for change in changes:

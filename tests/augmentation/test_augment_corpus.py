@@ -44,8 +44,11 @@ def test_coverage_counts_every_record_once():
         "records": 6,
         "changed": 3,
         "unchanged_by_reason": {"no term": 2, "swap would be false": 1},
+        "views": 9,
         "changes": 3,
+        "kept_by_reason": {"swap would be false": 1},
         "flagged": 1,
+        "flagged_by_reason": {"name and pronoun may disagree": 1},
     }
 
 
@@ -57,8 +60,11 @@ def test_without_cda_a_unit_has_its_records_alone():
         "records": 6,
         "changed": 0,
         "unchanged_by_reason": {"no augmentation asked for": 6},
+        "views": 6,
         "changes": 0,
+        "kept_by_reason": {},
         "flagged": 0,
+        "flagged_by_reason": {},
     }
 
 

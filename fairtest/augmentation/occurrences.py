@@ -1,0 +1,227 @@
+"""Where a text has words of an axis, which of them are to be swapped, and why the others are kept."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fairtest.augmentation.context import END, Context, context_of
+from fairtest.augmentation.disambiguation import CHOICES
+from fairtest.augmentation.lexicon import FALSE, Lexicon, Term
+from fairtest.augmentation.names import follows_a_name, is_first_name
+from fairtest.augmentation.scanner import Entry, lowered, scanner
+from fairtest.augmentation.titles import name_follows, title_precedes
+from fairtest.augmentation.word_class import is_adjective
+
+WOULD_BE_FALSE = "swap would be false"
+IN_PHRASE = "in a fixed phrase"
+IN_ADDRESS = "in an address"
+IN_COMPOUND = "in a compound"
+IN_NAME = "in a name"
+OTHER_SENSE = "another sense"
+ODD_CAPITALS = "unusual capitals"
+
+_HYPHENS = "-\u2010\u2011"
+_SPLIT_HYPHEN = " @-@ "  # WikiText
+_NAMING_KINDS = ("royalty", "people", "role", "compound")
+# Web and mail addresses, handles and hashtags are names, not words.
+_ADDRESS = re.compile(r"https?://\S+|\bwww\.\S+|(?<!\w)[@#]\w+")
+_MAIL = re.compile(r"(?<=[\w.+-])@[\w-]{1,64}\.[\w.-]{1,64}")
+_LOCAL_PART = re.compile(r"[\w.+-]{1,64}$")
+_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """text[start:end] is `term`; `chosen` is what stands for it where the sentence decided that."""
+
+    start: int
+    end: int
+    term: Term
+    chosen: str | None = None
+
+
+@dataclass(slots=True)
+class Found:
+    """All that a text has of an axis: words to swap, and words to keep by reason.
+
+    `names`: a first name is among the words that are not swapped.
+    """
+
+    occurrences: list[Occurrence] = field(default_factory=list)
+    kept: Counter[str] = field(default_factory=Counter)
+    names: bool = False
+
+
+def find(text: str, lexicon: Lexicon, *, swap_names: bool) -> Found:
+    """The words of the axis in a text, each decided from its sentence.
+
+    A paragraph that says what a swap would make false (a pregnancy) is left whole, so that it stays consistent with
+    itself; paragraphs are what stands between blank lines.
+    """
+    search = _Search(text, lexicon, swap_names=swap_names)
+    scan = scanner(lexicon)
+    entries = scan.entries
+    for match in scan.pattern.finditer(search.low):
+        search.visit(match.start(), match.end(), entries.get(match.group()) or scan.entry(match.group()))
+    search.leave_false_paragraphs()
+    return search.found
+
+
+class _Search:
+    """One pass over a text. `reach` is the end of the last phrase or term: what begins before it belongs to it."""
+
+    def __init__(self, text: str, lexicon: Lexicon, *, swap_names: bool) -> None:
+        self.found = Found()
+        self.low = lowered(text)
+        self._text, self._lexicon, self._swap_names = text, lexicon, swap_names
+        self._reach = 0
+        self._addresses: list[tuple[int, int]] | None = None
+        self._false_at: list[int] = []
+
+    def visit(self, start: int, end: int, entry: Entry) -> None:
+        """What a word of the scanner is in this place."""
+        if entry.phrases:
+            self._read_phrases(start, entry)
+        terms = entry.terms
+        for pattern, longer in entry.longer:
+            further = pattern.match(self.low, start)
+            if further is not None:
+                terms, end = longer, further.end()
+                break
+        if _in_an_identifier(self._text, start, end):
+            return
+        if not terms:
+            if entry.name and start >= self._reach and (self._swap_names or not self.found.names):
+                self._take_name(start, end)
+            return
+        if start < self._reach:
+            self.found.kept[IN_PHRASE] += 1
+            return
+        self._reach = end
+        reason = self._why_kept(start, end, terms[0]) or self._take(start, end, terms)
+        if reason is not None:
+            self.found.kept[reason] += 1
+
+    def leave_false_paragraphs(self) -> None:
+        """Takes out what stands in a paragraph that a swap would make false."""
+        occurrences = self.found.occurrences
+        if not self._false_at or not occurrences:
+            return
+        breaks = [match.start() for match in _BLANK_LINE.finditer(self._text)]
+        false = {bisect.bisect(breaks, position) for position in self._false_at}
+        left = [one for one in occurrences if bisect.bisect(breaks, one.start) not in false]
+        if len(left) < len(occurrences):
+            self.found.kept[WOULD_BE_FALSE] += len(occurrences) - len(left)
+            occurrences[:] = left
+
+    def _read_phrases(self, start: int, entry: Entry) -> None:
+        for pattern, effect, lead in entry.phrases:
+            match = pattern.match(self._text, start - lead) if start >= lead else None
+            if match is None:
+                continue
+            if effect == FALSE:
+                self._false_at.append(start)
+            else:
+                self._reach = max(self._reach, match.end())
+
+    def _why_kept(self, start: int, end: int, term: Term) -> str | None:
+        if self._addresses is None:
+            self._addresses = _addresses(self._text)
+        if self._addresses and any(begin <= start < stop for begin, stop in self._addresses):
+            return IN_ADDRESS
+        return IN_COMPOUND if _in_a_compound(self._text, start, end, term) else None
+
+    def _take(self, start: int, end: int, terms: tuple[Term, ...]) -> str | None:
+        """Adds the occurrence, or says why the word is kept."""
+        term = terms[0]
+        word = self._text[start:end]
+        if case_of(word) is None and all(word != one.word for one in terms):
+            return ODD_CAPITALS
+        context: Context | None = None
+        chosen: str | None = None
+        if len(terms) > 1 or term.with_words:
+            context = context_of(self._text, start, end)
+        if context is not None and len(terms) > 1:
+            wanted = "adjective" if is_adjective(context) else "noun"
+            term = next(one for one in terms if one.kind == wanted)
+        if context is not None and term.with_words and not _goes_with(context, term.with_words):
+            return OTHER_SENSE
+        if self._lexicon.by_rules:
+            chosen, reason = self._by_rules(start, end, term)
+            if reason is not None:
+                return reason
+        self.found.occurrences.append(Occurrence(start, end, term, chosen))
+        return None
+
+    def _by_rules(self, start: int, end: int, term: Term) -> tuple[str | None, str | None]:
+        """(what an ambiguous word becomes, why the word is kept)."""
+        chosen: str | None = None
+        if term.word in CHOICES:
+            chosen = CHOICES[term.word](context_of(self._text, start, end))
+            if chosen is None:
+                return None, OTHER_SENSE
+        first = self._text[start]
+        if term.kind in _NAMING_KINDS and first.isupper() and not self._text[start:end].isupper():
+            context = context_of(self._text, start, end)
+            if follows_a_name(context) or (title_precedes(context) and not name_follows(context)):
+                return None, IN_NAME
+        return chosen, None
+
+    def _take_name(self, start: int, end: int) -> None:
+        word = self._text[start:end]
+        partner = self._lexicon.names.get(word)
+        if partner is None or not is_first_name(word, context_of(self._text, start, end)):
+            return
+        if self._swap_names:
+            term = Term(word, 0, (word, partner), "name", (True, True))
+            self.found.occurrences.append(Occurrence(start, end, term, partner))
+        else:
+            self.found.names = True
+
+
+def case_of(word: str) -> str | None:
+    """How a word is written: "lower", "upper", "title" (its first letter alone is a capital), or None."""
+    if word.islower():
+        return "lower"
+    if word.isupper():
+        return "upper"
+    return "title" if word[0].isupper() and word[1:].islower() else None
+
+
+def _goes_with(context: Context, words: frozenset[str]) -> bool:
+    """Whether one of the words is the next token, or the one after the next in the same clause."""
+    following = context.next()
+    if following in words:
+        return True
+    return following != END and context.next(1) in words
+
+
+def _in_an_identifier(text: str, start: int, end: int) -> bool:
+    """_Her_ in italics is a word; her_name is none."""
+    return (text[start - 1 : start] == "_" and text[max(0, start - 2) : start - 1].isalnum()) or (
+        text[end : end + 1] == "_" and text[end + 1 : end + 2].isalnum()
+    )
+
+
+def _in_a_compound(text: str, start: int, end: int, term: Term) -> bool:
+    """A pronoun joined by a hyphen (she-wolf), or man as the first part (man-made)."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    joined_right = after != "" and after in _HYPHENS and text[end + 1 : end + 2].isalnum()
+    if term.kind == "pronoun":
+        joined_left = before != "" and before in _HYPHENS and start > 1 and text[start - 2].isalnum()
+        return joined_left or joined_right
+    return term.word == "man" and (joined_right or text.startswith(_SPLIT_HYPHEN, end))
+
+
+def _addresses(text: str) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    if "@" in text or "#" in text or "www." in text or "://" in text:
+        spans += [match.span() for match in _ADDRESS.finditer(text)]
+    if "@" in text:
+        for match in _MAIL.finditer(text):
+            local = _LOCAL_PART.search(text[max(0, match.start() - 64) : match.start()])
+            spans.append((match.start() - (len(local.group()) if local else 0), match.end()))
+    return spans

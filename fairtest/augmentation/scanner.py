@@ -1,0 +1,169 @@
+"""Finding an axis' words in a text in one pass: a regular expression of all of them, and what each one means.
+
+Texts are scanned in lower case. The expression is a trie (b(?:oy|rother)), so that a place where no word begins costs
+a step or two, however many words there are.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fairtest.augmentation.lexicon import Lexicon, Phrase, Term
+
+# Letters, digits, combining accents, soft hyphens and joiners go on with a word.
+_NOT_AFTER = "(?<![^\\W_])(?<![\u0300-\u036f\u00ad\u200c\u200d\u2060])"
+_NOT_BEFORE = "(?![^\\W_])(?![\u0300-\u036f\u00ad\u200c\u200d\u2060])"
+_FIRST_WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What may begin with one word: terms of this word alone, longer terms, phrases, a first name.
+
+    A phrase has its effect, and how many characters of it stand before its first word ("(s)he").
+    """
+
+    terms: tuple[Term, ...] = ()
+    longer: tuple[tuple[re.Pattern[str], tuple[Term, ...]], ...] = ()
+    phrases: tuple[tuple[re.Pattern[str], str, int], ...] = ()
+    name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """All that an axis looks for. `prefixes` are the beginnings of words that a phrase leaves open ("testic*")."""
+
+    pattern: re.Pattern[str]
+    entries: Mapping[str, Entry]
+    prefixes: tuple[str, ...]
+
+    def entry(self, word: str) -> Entry:
+        """What begins with a word that the pattern found."""
+        found = self.entries.get(word)
+        if found is None:
+            prefix = next(prefix for prefix in self.prefixes if word.startswith(prefix[:-1]))
+            return self.entries[prefix]
+        return found
+
+
+@functools.lru_cache(maxsize=16)
+def _scanner_of(digest: str, axis: str) -> list[Scanner]:  # noqa: ARG001 - the arguments are the key
+    return []
+
+
+def scanner(lexicon: Lexicon) -> Scanner:
+    """The scanner of an axis; made once for the same word lists."""
+    made = _scanner_of(lexicon.digest, lexicon.axis)
+    if not made:
+        made.append(_compiled(lexicon))
+    return made[0]
+
+
+def lowered(text: str) -> str:
+    """The text in lower case, character by character, so that positions are the text's own."""
+    low = text.lower()
+    if len(low) == len(text):
+        return low
+    return "".join(one if len(one := character.lower()) == 1 else character for character in text)
+
+
+def _compiled(lexicon: Lexicon) -> Scanner:
+    own: dict[str, tuple[Term, ...]] = {}
+    longer: dict[str, list[tuple[str, tuple[Term, ...]]]] = {}
+    phrases: dict[str, list[Phrase]] = {}
+    for key, terms in lexicon.terms.items():
+        first = _first_word(key)
+        if first == key:
+            own[key] = terms
+        else:
+            longer.setdefault(first, []).append((key, terms))
+    for phrase in lexicon.phrases:
+        phrases.setdefault(_first_word(phrase.text.lower()), []).append(phrase)
+    names = {name.lower() for name in lexicon.names}
+    entries = {
+        word: Entry(
+            own.get(word, ()),
+            tuple(
+                (re.compile(_phrase_pattern(key) + _NOT_BEFORE), terms)
+                for key, terms in sorted(longer.get(word, []), key=lambda item: -len(item[0]))
+            ),
+            tuple((_compiled_phrase(phrase), phrase.effect, _lead(phrase.text)) for phrase in phrases.get(word, [])),
+            word in names,
+        )
+        for word in {*own, *longer, *phrases, *names}
+    }
+    prefixes = tuple(sorted((word for word in entries if word.endswith("*")), key=len, reverse=True))
+    for word, entry in list(entries.items()):
+        # A word that an open beginning holds as well ("testicles" and "testic*").
+        further = [entries[prefix].phrases for prefix in prefixes if prefix != word and word.startswith(prefix[:-1])]
+        if further:
+            merged = (*entry.phrases, *(one for group in further for one in group))
+            entries[word] = Entry(entry.terms, entry.longer, merged, entry.name)
+    pattern = re.compile(f"{_NOT_AFTER}{_trie(entries)}{_NOT_BEFORE}")
+    return Scanner(pattern, entries, prefixes)
+
+
+def _first_word(key: str) -> str:
+    match = _FIRST_WORD.search(key)
+    word, end = (match.group(), match.end()) if match else (key, len(key))
+    return f"{word}*" if key[end : end + 1] == "*" else word
+
+
+def _lead(text: str) -> int:
+    match = _FIRST_WORD.search(text)
+    return match.start() if match else 0
+
+
+def _compiled_phrase(phrase: Phrase) -> re.Pattern[str]:
+    # A phrase written in lower case is found in any case, a proper noun only as it is written.
+    flags = re.IGNORECASE if phrase.text == phrase.text.lower() else 0
+    return re.compile(_phrase_pattern(phrase.text) + r"(?!\w)", flags)
+
+
+def _phrase_pattern(text: str) -> str:
+    """Any white space between words, and WikiText's " @-@ " and " 's" for hyphens and apostrophes."""
+    pieces = []
+    for piece in re.split(r"(\s+|-|'|\*)", text):
+        if piece.isspace():
+            pieces.append(r"\s+")
+        elif piece == "-":
+            pieces.append(r"(?:[-\u2010\u2011]|\s@-@\s)")
+        elif piece == "'":
+            pieces.append(r"\s?['\u2019]\s?")
+        elif piece == "*":
+            pieces.append(r"\w*")
+        else:
+            pieces.append(re.escape(piece))
+    return "".join(pieces)
+
+
+def _trie(words: Iterable[str]) -> str:
+    root: dict[str, Any] = {}
+    for word in words:
+        node = root
+        for character in word:
+            node = node.setdefault(character, {})
+        node[""] = {}
+    return _alternatives(root)
+
+
+def _alternatives(node: Mapping[str, Any]) -> str:
+    if "*" in node:
+        return r"\w*"
+    single = [character for character, below in sorted(node.items()) if character and set(below) == {""}]
+    parts = [
+        re.escape(character) + _alternatives(below)
+        for character, below in sorted(node.items())
+        if character and set(below) != {""}
+    ]
+    if single:
+        escaped = "".join(map(re.escape, single))
+        parts.append(escaped if len(single) == 1 else f"[{escaped}]")
+    if not parts:
+        return ""
+    joined = parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
+    return f"(?:{joined})?" if "" in node else joined
