@@ -67,7 +67,8 @@ def read_corpus(
         raise CorpusError(reason, where=label, fix="give a source with at least one text")
     ids = _record_ids([row for _, row, _ in found], [position for position, _, _ in found])
     texts = [
-        Record(record_id, text, _fields(row, text_field)) for record_id, (_, row, text) in zip(ids, found, strict=True)
+        Record(record_id, text, row_fields(row, text_field))
+        for record_id, (_, row, text) in zip(ids, found, strict=True)
     ]
     if unit_field is None:
         unit_ids = [str(position) for position, _, _ in found]
@@ -222,7 +223,12 @@ def _record_ids(rows: list[Row], positions: list[int]) -> list[str]:
     return [str(position) for position in positions]
 
 
-def _fields(row: Row, text_field: str) -> dict[str, str]:
+def row_fields(row: Row, text_field: str) -> dict[str, str]:
+    """The row's other columns as text, without empty ones and nulls: the `fields` of its `Record`.
+
+    Raises:
+        CorpusError: one of them holds half of a surrogate pair.
+    """
     others = {key: _as_text(value) for key, value in row.values.items() if key != text_field and value is not None}
     return {key: _encodable(text, f"{row.where}, field {key!r}") for key, text in others.items() if text}
 
