@@ -112,8 +112,10 @@ def _rows_of(
                 row.note = method
             else:
                 fill_times(row, per_round[key], per_round[DICTIONARY], sum(part.megabytes for part in members))
-                share = min(done[part.name, key] for part in members)
-                row.note = "" if share == 1 else f"rate over the first {share:.0%} of the text"
+                shares = [(done[part.name, key], part.megabytes) for part in members]
+                if any(share < 1 for share, _ in shares):
+                    of_all = sum(share * part for share, part in shares) / sum(part for _, part in shares)
+                    row.note = f"rate over {of_all:.1%} of the text"
             rows.append(row)
     return rows
 

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows += process_rows([record for _, records in texts for record in records], rounds)
         if options.json:  # after each part: a long run that is stopped keeps what it has
             write_json(rows, options.json)
-    settings = f"{rounds} rounds in turns; ratio: median (smallest-largest) of time over that of the {DICTIONARY}"
+    settings = f"rounds in turns: {rounds}; ratio: median (smallest-largest) of time over that of the {DICTIONARY}"
     notes = [note for pairs in sets for note in pairs.notes]
     print_table(rows, ["Gender counterfactuals: exact matches, speed, memory", machine(), settings, *notes, ""])
     if options.misses:
