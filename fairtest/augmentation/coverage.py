@@ -12,7 +12,7 @@ from fairtest.augmentation.swap import NO_TERM, counterfactuals
 from fairtest.augmentation.views import EMPTY, RecordViews, record_views
 from fairtest.corpora.units import Corpus, Unit
 from fairtest.errors import AugmentationError, AugmentationWarning, warn_user
-from fairtest.specs import CDA, digest_of
+from fairtest.specs import AUGMENTATION_AXES, CDA, digest_of
 
 NOT_ASKED_FOR = "no augmentation asked for"
 FEW = 0.01  # a corpus with a smaller share of records that hold a term is warned about
@@ -196,9 +196,9 @@ def mirrored_units(corpus: Corpus, cda: CDA | None = None) -> int:
     """How many units belong to a pair in which one unit holds a text of the other, or a counterfactual of one.
 
     Such units may come from one person, as in a corpus that counterfactual copies were appended to. `cda` says what to
-    swap, by default gender.
+    swap, by default every built-in axis.
     """
-    cda = CDA() if cda is None else cda
+    cda = CDA(axes=AUGMENTATION_AXES) if cda is None else cda
     texts = [{record.text for record in unit.records} for unit in corpus.units]
     swapped = [_swapped(own, cda) for own in texts]
     holders = Counter(text for own in texts for text in own)

@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 from fairtest.errors import AugmentationError
-from fairtest.specs import AUGMENTATION_AXES, AXIS_FILES
+from fairtest.specs import AUGMENTATION_AXES, AXIS_FILES, digest_of
 
 FIXED, FALSE = "fixed", "false"
+# To be raised when the same word lists give other counterfactuals than before: stored runs are then not found again.
+AUGMENTATION_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +96,19 @@ def load_axis(axis: str) -> Lexicon:
             fix=f"known axes: {', '.join(AUGMENTATION_AXES)}, or a file of your own that ends in .toml or .csv",
         )
     try:
-        data = path.read_bytes()
+        found = path.stat()
+        return _read_file(str(path), found.st_mtime_ns, found.st_size)
     except OSError as error:
         raise AugmentationError(
             f"the word lists of axis {axis!r} cannot be read: {error.strerror or error}",
             where=str(path.absolute()),
             fix=f"check the path; built-in axes: {', '.join(AUGMENTATION_AXES)}",
         ) from error
-    return _of_file(str(path), data)
 
 
 def lexicon_digest(axis: str = "gender") -> str:
-    """SHA-256 of the axis' word lists: changes whenever a word does."""
-    return load_axis(axis).digest
+    """SHA-256 of the axis' word lists and of the way they are used: changes whenever a counterfactual may."""
+    return digest_of([AUGMENTATION_VERSION, load_axis(axis).digest])
 
 
 @functools.cache
@@ -157,6 +159,10 @@ def _built_in(axis: str) -> Lexicon:
 
 
 @functools.lru_cache(maxsize=16)
+def _read_file(path: str, modified: int, size: int) -> Lexicon:  # noqa: ARG001 - a file that changes is read again
+    return _of_file(path, Path(path).read_bytes())
+
+
 def _of_file(where: str, data: bytes) -> Lexicon:
     from fairtest.augmentation import axis_files
 

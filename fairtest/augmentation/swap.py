@@ -136,6 +136,10 @@ def _in_case(counterpart: str, term: Term, text: str, occurrence: Occurrence, fl
     return counterpart[0].upper() + counterpart[1:]
 
 
+def _has_s_ending(text: str, end: int) -> bool:
+    return text[end + 1 : end + 2] in ("s", "S") and not text[end + 2 : end + 3].isalnum()
+
+
 def _starts_a_sentence(text: str, start: int) -> bool:
     return _SENTENCE_START.search(text, max(0, start - 12), start) is not None
 
@@ -147,7 +151,7 @@ def _with_possessive(text: str, start: int, end: int, after: str) -> Change:
     if mark in ("'", "\u2019") and mark:
         rest = text[end + 1 : end + 2]
         lower = word.lower()
-        if rest in ("s", "S") and not text[end + 2 : end + 3].isalnum() and after.lower().endswith("ies"):
+        if _has_s_ending(text, end) and after.lower().endswith("ies") and not lower.endswith("s"):
             return Change(start, end + 2, text[start : end + 2], after + mark)
         followed = rest == " " and text[end + 2 : end + 3].isalpha()
         opened = any(quote in text[max(0, start - 200) : start] for quote in ("'", "\u2018"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fairtest.corpora.claims import require_batch, require_unit
 from fairtest.errors import PrivacyError
 from fairtest.privacy.statement import NOISE_RELEASE, NOISE_SEEDED, PrivacyStatement, statement_of
-from fairtest.specs import Arm
+from fairtest.specs import AUGMENTATION_AXES, Arm
 
 if TYPE_CHECKING:
     from fairtest.experiments.experiment import Experiment
@@ -161,7 +161,7 @@ class Claims:
         from fairtest.augmentation import lexicon_digest, mirrored_units
 
         corpus = self._experiment.training_corpus
-        key = {"corpus": corpus.digest, "lexicon": lexicon_digest()}
+        key = {"corpus": corpus.digest, "lexicons": [lexicon_digest(axis) for axis in AUGMENTATION_AXES]}
         return int(self._store.obtain_json("repeated-units", key, lambda: {"units": mirrored_units(corpus)})["units"])
 
     def _epsilon_of_two(self, plan: PrivacyPlan) -> float:

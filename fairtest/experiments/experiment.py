@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 # Raised when a change of the library changes what the same spec trains or scores: old entries are then not found.
 TRAINING_VERSION = 2
-AUGMENTATION_VERSION = 1
 SCORING_VERSION = 1
 PROTOCOL = "causal-bos"
 # The privacy statement beside the weights of every DP run, in the store and in an exported model.
@@ -176,7 +175,7 @@ class Experiment:
         if spec.cda is not None:
             from fairtest.augmentation import lexicon_digest
 
-            key["augmentation"] = [AUGMENTATION_VERSION, *(lexicon_digest(axis) for axis in spec.cda.axes)]
+            key["augmentation"] = [lexicon_digest(axis) for axis in spec.cda.axes]
         if spec.dp is not None and spec.dp.max_grad_norm == "median":
             key["held_out"] = self.held_out_corpus.digest
         return key

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fairtest.augmentation.coverage import NOT_ASKED_FOR
 from fairtest.gates.messages import number
 from fairtest.reports.terminal import estimate_text, gate_name, totals
 
@@ -152,7 +153,7 @@ def _arms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 first["steps"],
                 first["units"],
                 f"{first['trained_parameters']:,}",
-                f"{coverage['changed']} of {coverage['records']}" if first["views_per_unit"] > 1 else "-",
+                _reached(coverage),
                 "-" if first.get("cut_texts") is None else first["cut_texts"],
                 f"{100 * sum(clipped) / len(clipped):.0f}%" if clipped else "-",
                 f"{sum(record['seconds'] for record in training) / len(training):.1f}",
@@ -202,3 +203,10 @@ def _environment(document: Mapping[str, Any]) -> list[str]:
         f"- made {document['made_at']} on Python {environment['python']}, {environment['cpus']} CPUs; {packages}"
     )
     return [*lines, ""]
+
+
+def _reached(coverage: Mapping[str, Any]) -> str:
+    """How many records have a counterfactual; nothing where none was asked for."""
+    if NOT_ASKED_FOR in coverage["unchanged_by_reason"]:
+        return "-"
+    return f"{coverage['changed']} of {coverage['records']}"

@@ -55,7 +55,9 @@ def encode_units(loaded: LoadedModel, units: Sequence[UnitViews], training: Trai
             differs from its record.
         ModelError: the tokenizer has tokens that the model does not know.
     """
-    texts = list(dict.fromkeys(text for unit in units for text in unit.views))
+    trained = dict.fromkeys(text for unit in units for text in unit.views)
+    replaced = dict.fromkeys(text for unit in units for text in unit.replaced if text is not None)
+    texts = list(trained | replaced)
     whole = encode(loaded.tokenizer, texts)
     require_embedded(loaded, whole)
     blocks = {
@@ -70,7 +72,8 @@ def encode_units(loaded: LoadedModel, units: Sequence[UnitViews], training: Trai
             where=f"{len(units)} training units, model {loaded.source.name!r}",
             fix="use a model whose tokenizer knows this text",
         )
-    cut = sum(len(row) > training.max_length for row in whole) if training.long_texts == "cut" else 0
+    lengths = [len(row) for text, row in zip(texts, whole, strict=True) if text in trained]
+    cut = sum(length > training.max_length for length in lengths) if training.long_texts == "cut" else 0
     return EncodedCorpus(tuple(encoded), cut, _identical_views(units, blocks, training.max_length))
 
 
@@ -101,6 +104,10 @@ def _identical_views(units: Sequence[UnitViews], blocks: dict[str, list[list[int
         added = [blocks[text] for text in unit.views[unit.records :]]
         counterfactuals += len(added)
         identical += sum(rows in originals for rows in added)
+        for text, original in zip(unit.views, unit.replaced, strict=False):
+            if original is not None:
+                counterfactuals += 1
+                identical += blocks[text] == blocks[original]
     if counterfactuals and identical == counterfactuals:
         raise TrainingError(
             f"none of {counterfactuals} counterfactuals differs from its record in the tokens that are trained on, so"
