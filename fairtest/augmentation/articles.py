@@ -15,11 +15,11 @@ _VOWEL_UNI = ("unin", "unim", "unid")
 def vowel_begins(word: str) -> bool:
     """Whether "an" stands before a word: by its first letters, with the usual exceptions."""
     low = word.lower()
-    if low[:1] == "h":
+    if low.startswith("h"):
         return low.startswith(_SILENT_H)
-    if low[:1] in "eou" and low.startswith(_CONSONANTS):
+    if low.startswith(_CONSONANTS):
         return low.startswith(_VOWEL_UNI)
-    return low[:1] in "aeiou"
+    return low.startswith(tuple("aeiou"))
 
 
 def article_before(text: str, start: int, before: str, after: str) -> tuple[int, int, str] | None:

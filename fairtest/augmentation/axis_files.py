@@ -148,8 +148,8 @@ def read_names(text: str, where: str) -> Mapping[str, str]:
 
 
 def key_of(word: str) -> str:
-    """How a word is looked up: lower case, straight apostrophes, single spaces."""
-    return " ".join(word.lower().replace("\u2019", "'").split())
+    """How a word is looked up: lower case, straight apostrophes, single spaces and plain hyphens."""
+    return " ".join(word.lower().replace("\u2019", "'").replace(" @-@ ", "-").split())
 
 
 def _terms(rows: Iterable[_Row], groups: tuple[str, ...], where: str) -> Terms:

@@ -17,6 +17,10 @@ _TOKEN = re.compile(
 _QUOTES = "\"\u201c\u201d\u2018\u2019'`\u00ab\u00bb"
 _KEPT_MARKS = "/&(<"
 _REACH = 120  # characters; long enough for the few tokens a rule looks at
+_NEAR = 44  # characters that mostly hold them
+# Emphasis around the word itself: *her* coat, _her_ coat, <b>her</b> coat.
+_CLOSING = re.compile(r"[*_]+|</\w{1,10}>")
+_OPENING = re.compile(r"(?:[*_]+|<\w{1,10}>)$")
 _LAST_WORDS = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|\n[^\S\n]*\n|[^\w\s]")
 
 
@@ -42,16 +46,16 @@ class Context:
 
 
 def context_of(text: str, start: int, end: int, width: int = 4) -> Context:
-    """The `width` tokens on each side of text[start:end]."""
-    after = _tokens_after(text, end, width)
-    before = _tokens_before(text, start, width)
-    return Context(
-        text[start:end],
-        tuple(token.lower().replace("\u2019", "'") for token in before),
-        tuple(token.lower().replace("\u2019", "'") for token in after),
-        tuple(before),
-        tuple(after),
-    )
+    """The `width` tokens on each side of text[start:end], and of the marks that emphasise it."""
+    closing = _CLOSING.match(text, end)
+    opening = _OPENING.search(text, max(0, start - 12), start)
+    after = _tokens_after(text, closing.end() if closing else end, width)
+    before = _tokens_before(text, opening.start() if opening else start, width)
+    return Context(text[start:end], _plain(before), _plain(after), tuple(before), tuple(after))
+
+
+def _plain(tokens: list[str]) -> tuple[str, ...]:
+    return tuple(token.lower().replace("\u2019", "'") for token in tokens)
 
 
 def _tokens_after(text: str, position: int, width: int) -> list[str]:
@@ -78,5 +82,11 @@ def _tokens_after(text: str, position: int, width: int) -> list[str]:
 
 
 def _tokens_before(text: str, position: int, width: int) -> list[str]:
-    tokens = _LAST_WORDS.findall(text[max(0, position - _REACH) : position])[-width:]
-    return [END if not (token[0].isalnum() or token in _KEPT_MARKS[:2]) else token for token in tokens]
+    tokens: list[str] = []
+    for reach in (_NEAR, _REACH):
+        first = max(0, position - reach)
+        tokens = _LAST_WORDS.findall(text, first, position)
+        # Of more than `width` tokens the first, which may be a part of a word, is not looked at.
+        if len(tokens) > width or first == 0:
+            break
+    return [END if not (token[0].isalnum() or token in _KEPT_MARKS[:2]) else token for token in tokens[-width:]]

@@ -19,6 +19,7 @@ NO_COUNTERPART = "no counterpart in the other group"
 NAME_DISAGREES = "name and pronoun may disagree"
 NOT_REVERSIBLE = "swap is not reversible"
 
+_SEPARATORS = re.compile(r"\s@-@\s|\s+|[-\u2010\u2011]")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:\n])[\s\"'\u201c\u2018(\[_*]*$")
 
 
@@ -96,6 +97,8 @@ def _shifted(text: str, found: Found, lexicon: Lexicon, axis: str, shift: int) -
             flags.add(NOT_REVERSIBLE)
         sources[term.group] = None
         after = _in_case(counterpart, term, text, occurrence, flags)
+        if " " in after or "-" in after:
+            after = _with_separators(after, text[occurrence.start : occurrence.end])
         article = article_before(text, occurrence.start, text[occurrence.start : occurrence.end], after)
         if article is not None:
             start, end, new = article
@@ -134,6 +137,15 @@ def _in_case(counterpart: str, term: Term, text: str, occurrence: Occurrence, fl
     if counterpart[0].isupper() and not _starts_a_sentence(text, occurrence.start):
         flags.add(NOT_REVERSIBLE)
     return counterpart[0].upper() + counterpart[1:]
+
+
+def _with_separators(after: str, word: str) -> str:
+    """Several words keep what stood between those they replace, such as WikiText's lady @-@ in @-@ waiting."""
+    separators = _SEPARATORS.findall(word)
+    parts = _SEPARATORS.split(after)
+    if not separators or len(parts) != len(separators) + 1:
+        return after
+    return "".join(f"{part}{separator}" for part, separator in zip(parts, [*separators, ""], strict=True))
 
 
 def _has_s_ending(text: str, end: int) -> bool:
