@@ -36,6 +36,7 @@ def apply(options: argparse.Namespace) -> int:
                 counter.add(record.found)
                 for values in _lines(record, options.field):
                     writer.write(values, record.row.where)
+            writer.finish()
         coverage = counter.coverage()
         if not coverage.changed and not options.allow_unchanged:
             partial.unlink()
@@ -52,9 +53,9 @@ def apply(options: argparse.Namespace) -> int:
 def _lines(record: Viewed, field: str) -> Iterator[dict[str, Any]]:
     given = record.row.values
     taken = [name for name in (*ADDED, "text") if name in given and not name == field == "text"]
-    if taken or field in ADDED:
+    if taken:
         raise CorpusError(
-            f"the corpus has a column {(taken or [field])[0]!r} of its own, and one of that name is to be written",
+            f"the corpus has a column {taken[0]!r} of its own, and one of that name is to be written",
             where=record.row.where,
             fix="give it another name; if this corpus was written by `fairtest cda apply`, give the one it came from",
         )
@@ -103,6 +104,7 @@ def _summary(coverage: Coverage, out: Path, cda: CDA) -> str:
     if cda.mode == "substitute":
         return wrote
     return (
-        f'{wrote}The views of a record must stay one privacy unit: train with unit_field = "record", or with the\n'
-        "column that names your users or documents; as records of their own, a claimed epsilon would not hold.\n"
+        f"{wrote}The views of a record must stay one privacy unit: train with unit_field =\n"
+        '"record", or with the column that names your users or documents; as records of\n'
+        "their own, a claimed epsilon would not hold.\n"
     )

@@ -43,14 +43,13 @@ def preview(options: argparse.Namespace) -> int:
         by_reason[reason] += 1
         if reason is not None and by_reason[reason] <= _LEFT_ALONE_A_REASON and len(left_alone) < _LEFT_ALONE:
             left_alone.append(record)
-    partly = options.sample is not None and next(records, None) is not None
     records.close()
     coverage = counter.coverage()
     if not coverage.changed:
         screen.write(["No record has a counterfactual.", ""])
     if left_alone and options.limit:
         screen.show_left_alone(left_alone)
-    part = f" of the first {coverage.records:,} records (--sample {options.sample})" if partly else ""
+    part = f" of the first {coverage.records:,} records (--sample)" if coverage.records == options.sample else ""
     screen.write([screen.head(f"Coverage{part}"), "", *coverage_lines(coverage)])
     if message := coverage.warning():
         sys.stdout.flush()

@@ -56,10 +56,18 @@ def viewed(options: argparse.Namespace, cda: CDA) -> Generator[Viewed, None, Non
     label, rows = stream_rows(options.corpus, text_field=options.field, records=options.records, meter=meter)
     position = -1
     for position, row in enumerate(_followed(rows, meter)):
-        text = row_text(row, options.field, drop_empty=True) or ""  # a blank record is no reason to stop
+        text = _text(row, options.field)
         yield Viewed(position, row, text, record_views(text, cda, row_fields(row, options.field)))
     if position < 0:
         raise CorpusError("the corpus has no records", where=label, fix="give a source with at least one text")
+
+
+def _text(row: Row, field: str) -> str:
+    try:
+        return row_text(row, field, drop_empty=True) or ""  # a blank record is no reason to stop
+    except CorpusError as error:
+        fix = error.fix.replace("set text_field", "set --field")
+        raise CorpusError(error.what, where=error.where, fix=fix) from error
 
 
 def _followed(rows: Iterator[Row], meter: Meter) -> Iterator[Row]:

@@ -23,8 +23,11 @@ class Writer(Protocol):
     def write(self, values: Mapping[str, Any], where: str) -> None:
         """Takes one row."""
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Writes what is left."""
+
+    def close(self) -> None:
+        """Closes the file, finished or not."""
 
 
 @contextlib.contextmanager
@@ -71,6 +74,9 @@ class _JsonLines:
     def write(self, values: Mapping[str, Any], where: str) -> None:
         self._file.write(_json(values, where) + "\n")
 
+    def finish(self) -> None:
+        self._file.flush()
+
     def close(self) -> None:
         self._file.close()
 
@@ -89,6 +95,9 @@ class _Delimited:
             self._writer.writerow(self._columns)
         _require_known(values, self._columns, where)
         self._writer.writerow([_cell(values.get(column), where) for column in self._columns])
+
+    def finish(self) -> None:
+        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -115,13 +124,13 @@ class _ParquetRows:
         if len(self._rows) >= _BATCH_ROWS or self._characters >= _BATCH_CHARACTERS:
             self._flush()
 
+    def finish(self) -> None:
+        if self._rows:
+            self._flush()
+
     def close(self) -> None:
-        try:
-            if self._rows:
-                self._flush()
-        finally:
-            if self._writer is not None:
-                self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _flush(self) -> None:
         import pyarrow as pa

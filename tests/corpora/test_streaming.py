@@ -106,7 +106,7 @@ def test_rows_come_before_their_source_has_ended(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("before", [0, 1, 8_188, 8_189, 8_190, 8_191, 8_192, 20_000, 131_071, 131_072, 400_000])
+@pytest.mark.parametrize("before", [0, 1, 8_188, 8_189, 8_190, 8_191, 8_192, 20_000, 131_071, 131_072])
 def test_a_byte_that_is_not_utf8_is_found_wherever_a_read_ends(tmp_path, before, mark):
     path = tmp_path / "latin.txt"
     good = mark + b"ab\n" * (before // 3) + b"a" * (before % 3)
