@@ -16,6 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
+from _cda_pairs import data_dir
+
 from fairtest.augmentation import counterfactual
 from fairtest.specs import CDA
 
@@ -64,17 +66,26 @@ def dictionary_words() -> dict[str, str]:
 def dictionary() -> Method:
     """One regular expression of all words, any case, and a look-up: what most programs do."""
     words = "|".join(map(re.escape, sorted(dictionary_words(), key=len, reverse=True)))
-    return _substituted(re.compile(rf"\b(?:{words})\b", re.IGNORECASE))
+    return _substituted(re.compile(rf"\b(?:{words})\b", re.IGNORECASE), dictionary_words())
 
 
 def dictionary_by_word() -> Method:
     """A look-up of each word of the text: the same answers but for words with an apostrophe or a space, and faster."""
-    return _substituted(re.compile(r"\b\w+\b"))
+    return _substituted(re.compile(r"\b\w+\b"), dictionary_words())
 
 
-def _substituted(pattern: re.Pattern[str]) -> Method:
-    partners = dictionary_words()
+def published_dictionary() -> Method:
+    """The same with the published word pairs of GN-GloVe, where they are among the data."""
+    folder = data_dir() / "cda-word-pairs"
+    masculine, feminine = (
+        (folder / f"gn_glove_{gender}.txt").read_text(encoding="utf-8").lower().split() for gender in ("male", "female")
+    )
+    partners = dict(zip(masculine, feminine, strict=True)) | dict(zip(feminine, masculine, strict=True))
+    partners |= {"he": "she", "she": "he", "him": "her", "his": "her", "her": "his", "hers": "his"}
+    return _substituted(re.compile(r"\b\w+\b"), partners | {"himself": "herself", "herself": "himself"})
 
+
+def _substituted(pattern: re.Pattern[str], partners: Mapping[str, str]) -> Method:
     def swapped(match: re.Match[str]) -> str:
         word = match.group()
         partner = partners.get(word.lower())
@@ -160,6 +171,7 @@ METHODS: dict[str, tuple[str, Callable[[], Method]]] = {  # the module that must
     FAIRTEST: ("fairtest", fairtest),
     DICTIONARY: ("fairtest", dictionary),
     BY_WORD: ("fairtest", dictionary_by_word),
+    "dictionary swap, GN-GloVe's words": ("fairtest", published_dictionary),
     "fairlangproc, its words": ("FairLangProc", lambda: fairlangproc(fairlangproc_words)),
     "fairlangproc, dictionary's words": ("FairLangProc", lambda: fairlangproc(dictionary_words)),
     "langfair": ("langfair", langfair),
@@ -173,5 +185,7 @@ def made(name: str) -> Method | str:
         return "not installed"
     try:
         return make()
+    except FileNotFoundError:
+        return "no data"
     except (ImportError, LookupError) as error:  # LookupError: NLTK's, whose data are not there
         return f"not installed: {str(error).strip().splitlines()[0]}"
