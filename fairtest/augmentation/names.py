@@ -48,6 +48,8 @@ def is_surname(context: Context) -> bool:
 def follows_a_name(context: Context) -> bool:
     """Whether the word before is capitalised and no function word, so that this one is a surname (Elton John)."""
     before = context.previous()
+    if before == END and context.previous(1) == "unk":
+        return True  # WikiText's <unk>: a rare word, most often a name
     if before in (END, QUOTE) or before in _NO_NAMES:
         return False
     return context.before_cased[-1][:1].isupper() and before not in word_lists()["openers"]
