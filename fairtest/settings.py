@@ -202,10 +202,12 @@ def layered(*layers: tuple[str, Mapping[str, Any], Path | None]) -> Settings:
 def _refuse_without_effect(values: Mapping[str, Any]) -> None:
     """A setting that would be ignored is an error, not a surprise."""
     lora = values.get("trainable", Settings.trainable) == "lora"
+    drawn = values.get("cda_mode") == "substitute" or values.get("cda_counterfactuals") == "one"
     for name, useless, instead in (
         ("lora_rank", not lora, 'set trainable = "lora", or leave it out'),
         ("lora_layers", not lora, 'set trainable = "lora", or leave it out'),
         ("epochs", values.get("steps") is not None, "give steps or epochs, not both"),
+        ("cda_seed", not drawn, 'set cda_mode = "substitute" or cda_counterfactuals = "one", or leave it out'),
     ):
         if name in values and useless:
             raise SettingsError(f"setting {name!r} has no effect here", where="settings", fix=instead)

@@ -40,6 +40,11 @@ def test_a_model_is_a_name_unless_such_a_directory_is_there(tmp_path):
     assert layered(("p", {"model": "org/name"}, tmp_path)).model == "org/name"
 
 
+def test_word_lists_of_ones_own_lie_beside_the_settings_file(tmp_path):
+    settings = layered(("p", {"cda_axes": ["gender", "lists/age.toml"]}, tmp_path))
+    assert settings.cda.axes == ("gender", str(tmp_path / "lists" / "age.toml"))
+
+
 def test_an_unknown_setting_is_an_error_with_a_suggestion():
     with pytest.raises(SettingsError, match=r"unknown setting 'epsilom'[\s\S]*p\.toml[\s\S]*did you mean 'epsilon'"):
         layered(("p.toml", {"epsilom": 3}, None))
@@ -56,7 +61,8 @@ def test_an_unknown_setting_is_an_error_with_a_suggestion():
      ("warmup_steps", -1), ("warmup_steps", 1.5), ("momentum", 1.0), ("momentum", "0.9"), ("momentum", float("nan")),
      ("long_texts", "drop"), ("long_texts", True), ("precision", "float16"), ("precision", 32),
      ("gradient_checkpointing", 1), ("gradient_checkpointing", "yes"), ("lr_schedule", "step"), ("batch_size", 0),
-     ("learning_rate", -1e-3), ("trainable", "some"), ("cda_axes", ("height",)), ("cda_axes", "gender")],
+     ("learning_rate", -1e-3), ("trainable", "some"), ("cda_axes", ("height",)), ("cda_axes", "gender"),
+     ("cda_mode", "double"),     ("cda_mode", True), ("cda_counterfactuals", "all"), ("cda_seed", 1.5)],
 )  # fmt: skip
 def test_a_value_that_cannot_be_is_refused_by_name(name, value):
     with pytest.raises(SettingsError) as caught:

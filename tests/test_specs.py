@@ -96,3 +96,10 @@ def test_whatever_changes_the_weights_is_another_arm(changes):
 )
 def test_whatever_changes_the_protection_is_another_arm(changes):
     assert digest_of(Arm(name="x", dp=DP(**changes)).as_dict()) != digest_of(Arm(name="x", dp=DP()).as_dict())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"axes": ("race",)}, {"mode": "substitute"}, {"counterfactuals": "one"}, {"seed": 1}, {"names": True}]
+)
+def test_whatever_changes_the_counterfactuals_is_another_arm(changes):
+    assert digest_of(Arm(name="x", cda=CDA(**changes)).as_dict()) != digest_of(Arm(name="x", cda=CDA()).as_dict())

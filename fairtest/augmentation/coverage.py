@@ -121,7 +121,7 @@ class CoverageCounter:
             self._reasons[views.reason] += 1
             return
         self._changed += 1
-        self._changes += sum(len(view.changes) for view in views.views)
+        self._changes += sum(view.words_changed for view in views.views)
         self._flagged += bool(views.flags)
         self._flags.update(views.flags)
 

@@ -17,13 +17,18 @@ EMPTY = "empty text"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One text of a record. Number 0 is the record itself, 1.. are counterfactuals: of which axis, turned into what."""
+    """One text of a record. Number 0 is the record itself, 1.. are counterfactuals: of which axis, turned into what.
+
+    `changes` have places in the record's text; where several axes were swapped one after the other there are none, and
+    `words_changed` counts them.
+    """
 
     number: int
     text: str
     changes: tuple[Change, ...] = ()
     axis: str | None = None
     group: str | None = None
+    words_changed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ def record_views(text: str, cda: CDA, fields: Mapping[str, str] | None = None) -
         elif cda.counterfactuals == "one" and len(made) > 1:
             made = [made[_draw(axis, cda, text, fields or {}) % len(made)]]
         for one in made:
-            views.append(View(len(views), one.text or "", one.changes, one.axis, _group_of(one)))
+            views.append(View(len(views), one.text or "", one.changes, one.axis, _group_of(one), len(one.changes)))
             flags.update(one.flags)
     reason = _strongest(reasons) if len(views) == 1 else None
     return RecordViews(tuple(views), reason, tuple(sorted(flags)), dict(kept))
@@ -74,6 +79,7 @@ def _substituted(text: str, cda: CDA, fields: Mapping[str, str]) -> RecordViews:
     """Draws a group for each axis, its own among them; the axes are swapped one after the other."""
     current = text
     changes: tuple[Change, ...] = ()
+    words_changed = 0
     axes: list[str] = []
     groups: list[str] = []
     flags: set[str] = set()
@@ -92,13 +98,14 @@ def _substituted(text: str, cda: CDA, fields: Mapping[str, str]) -> RecordViews:
             continue
         # Changes have places in the record's own text as long as one axis alone has changed it.
         changes = chosen.changes if current == text else ()
+        words_changed += len(chosen.changes)
         current = chosen.text
         axes.append(chosen.axis)
         groups.append(_group_of(chosen))
         flags.update(chosen.flags)
     if not axes:
         return RecordViews((View(0, text),), _strongest(reasons), (), dict(kept))
-    view = View(1, current, changes, ", ".join(axes), ", ".join(groups))
+    view = View(1, current, changes, ", ".join(axes), ", ".join(groups), words_changed)
     return RecordViews((view,), None, tuple(sorted(flags)), dict(kept))
 
 

@@ -120,6 +120,7 @@ def test_several_axes_are_substituted_one_after_the_other():
     both = [found.views[0] for found in drawn if found.views[0].axis == "gender, religion"]
     assert both
     assert all(view.text.startswith("The man left ") and "mosque" not in view.text for view in both)
+    assert all((view.words_changed, view.changes) == (2, ()) for view in both)
 
 
 def test_a_corpus_that_hardly_speaks_of_people_is_warned_about_once():
