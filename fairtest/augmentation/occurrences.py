@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fairtest.augmentation.context import END, Context, context_of
 from fairtest.augmentation.disambiguation import CHOICES
 from fairtest.augmentation.lexicon import FALSE, Lexicon, Term
-from fairtest.augmentation.names import follows_a_name, is_first_name
+from fairtest.augmentation.names import follows_a_name, is_first_name, is_surname
 from fairtest.augmentation.scanner import Entry, lowered, scanner
 from fairtest.augmentation.titles import name_follows, title_precedes
 from fairtest.augmentation.word_class import is_adjective
@@ -26,8 +26,11 @@ ODD_CAPITALS = "unusual capitals"
 _HYPHENS = "-\u2010\u2011"
 _SPLIT_HYPHEN = " @-@ "  # WikiText
 _NAMING_KINDS = ("royalty", "people", "role", "compound")
-# Web and mail addresses, handles and hashtags are names, not words.
+# The Wright Brothers are a name, whoever they are.
+_FIRMS = ("brothers", "sisters", "sons", "daughters", "bros")
+# Web and mail addresses, paths, handles and hashtags are names, not words.
 _ADDRESS = re.compile(r"https?://\S+|\bwww\.\S+|(?<!\w)[@#]\w+")
+_PATH = re.compile(r"(?<![\w<./])/(?:[\w.-]+/)+[\w.-]*")
 _MAIL = re.compile(r"(?<=[\w.+-])@[\w-]{1,64}\.[\w.-]{1,64}")
 _LOCAL_PART = re.compile(r"[\w.+-]{1,64}$")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
@@ -66,6 +69,7 @@ def find(text: str, lexicon: Lexicon, *, swap_names: bool) -> Found:
     entries = scan.entries
     for match in scan.pattern.finditer(search.low):
         search.visit(match.start(), match.end(), entries.get(match.group()) or scan.entry(match.group()))
+    search.leave_surnames()
     search.leave_false_paragraphs()
     return search.found
 
@@ -80,6 +84,7 @@ class _Search:
         self._reach = 0
         self._addresses: list[tuple[int, int]] | None = None
         self._false_at: list[int] = []
+        self._surnames: set[str] = set()
 
     def visit(self, start: int, end: int, entry: Entry) -> None:
         """What a word of the scanner is in this place."""
@@ -163,8 +168,8 @@ class _Search:
             chosen = CHOICES[term.word](context_of(self._text, start, end))
             if chosen is None:
                 return None, OTHER_SENSE
-        first = self._text[start]
-        if term.kind in _NAMING_KINDS and first.isupper() and not self._text[start:end].isupper():
+        word = self._text[start:end]
+        if (term.kind in _NAMING_KINDS or term.word in _FIRMS) and word[0].isupper() and not word.isupper():
             context = context_of(self._text, start, end)
             if follows_a_name(context) or (title_precedes(context) and not name_follows(context)):
                 return None, IN_NAME
@@ -172,14 +177,30 @@ class _Search:
 
     def _take_name(self, start: int, end: int) -> None:
         word = self._text[start:end]
-        partner = self._lexicon.names.get(word)
-        if partner is None or not is_first_name(word, context_of(self._text, start, end)):
+        listed = word.capitalize() if word.isupper() and len(word) > 1 else word
+        partner = self._lexicon.names.get(listed)
+        if partner is None:
+            return
+        context = context_of(self._text, start, end)
+        if self._swap_names and is_surname(context):
+            self._surnames.add(word)
+        if not is_first_name(listed, context):
             return
         if self._swap_names:
-            term = Term(word, 0, (word, partner), "name", (True, True))
+            term = Term(listed, 0, (listed, partner), "name", (True, True))
             self.found.occurrences.append(Occurrence(start, end, term, partner))
         else:
             self.found.names = True
+
+    def leave_surnames(self) -> None:
+        """Takes out a name that is a family's elsewhere in the text (Elton John; later John), unless a name follows."""
+        if self._surnames:
+            self.found.occurrences[:] = [one for one in self.found.occurrences if not self._is_a_family(one)]
+
+    def _is_a_family(self, one: Occurrence) -> bool:
+        if one.term.kind != "name" or self._text[one.start : one.end] not in self._surnames:
+            return False
+        return not name_follows(context_of(self._text, one.start, one.end))
 
 
 def case_of(word: str) -> str | None:
@@ -220,6 +241,8 @@ def _addresses(text: str) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     if "@" in text or "#" in text or "www." in text or "://" in text:
         spans += [match.span() for match in _ADDRESS.finditer(text)]
+    if text.count("/") > 1:
+        spans += [match.span() for match in _PATH.finditer(text)]
     if "@" in text:
         for match in _MAIL.finditer(text):
             local = _LOCAL_PART.search(text[max(0, match.start() - 64) : match.start()])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from fairtest.augmentation.lexicon import Lexicon, Phrase, Term
 # Letters, digits, combining accents, soft hyphens and joiners go on with a word.
 _NOT_AFTER = "(?<![^\\W_])(?<![\u0300-\u036f\u00ad\u200c\u200d\u2060])"
 _NOT_BEFORE = "(?![^\\W_])(?![\u0300-\u036f\u00ad\u200c\u200d\u2060])"
+_SPACE = r"\s+"
 _FIRST_WORD = re.compile(r"[^\W_]+")
 
 
@@ -24,7 +25,7 @@ _FIRST_WORD = re.compile(r"[^\W_]+")
 class Entry:
     """What may begin with one word: terms of this word alone, longer terms, phrases, a first name.
 
-    A phrase has its effect, and how many characters of it stand before its first word ("(s)he").
+    Phrases of one effect are one pattern, with how many characters of it stand before the first word ("(s)he").
     """
 
     terms: tuple[Term, ...] = ()
@@ -84,26 +85,25 @@ def _compiled(lexicon: Lexicon) -> Scanner:
     for phrase in lexicon.phrases:
         phrases.setdefault(_first_word(phrase.text.lower()), []).append(phrase)
     names = {name.lower() for name in lexicon.names}
-    entries = {
-        word: Entry(
+    words = {*own, *longer, *phrases, *names}
+    prefixes = tuple(sorted((word for word in words if word.endswith("*")), key=len, reverse=True))
+    entries = {}
+    for word in words:
+        # A word that an open beginning holds as well ("testicles" and "testic*").
+        open_ones = [prefix for prefix in prefixes if prefix != word and word.startswith(prefix[:-1])]
+        all_phrases = [phrase for key in (word, *open_ones) for phrase in phrases.get(key, [])]
+        longest_first = sorted(longer.get(word, []), key=lambda item: -len(item[0]))
+        entries[word] = Entry(
             own.get(word, ()),
-            tuple(
-                (re.compile(_phrase_pattern(key) + _NOT_BEFORE), terms)
-                for key, terms in sorted(longer.get(word, []), key=lambda item: -len(item[0]))
-            ),
-            tuple((_compiled_phrase(phrase), phrase.effect, _lead(phrase.text)) for phrase in phrases.get(word, [])),
+            tuple((re.compile(_phrase_pattern(key) + _NOT_BEFORE), terms) for key, terms in longest_first),
+            tuple(_grouped(all_phrases)),
             word in names,
         )
-        for word in {*own, *longer, *phrases, *names}
+    ends = {
+        word: "" if entry.terms or entry.longer or entry.name or word.endswith("*") else _rests(phrases[word])
+        for word, entry in entries.items()
     }
-    prefixes = tuple(sorted((word for word in entries if word.endswith("*")), key=len, reverse=True))
-    for word, entry in list(entries.items()):
-        # A word that an open beginning holds as well ("testicles" and "testic*").
-        further = [entries[prefix].phrases for prefix in prefixes if prefix != word and word.startswith(prefix[:-1])]
-        if further:
-            merged = (*entry.phrases, *(one for group in further for one in group))
-            entries[word] = Entry(entry.terms, entry.longer, merged, entry.name)
-    pattern = re.compile(f"{_NOT_AFTER}{_trie(entries)}{_NOT_BEFORE}")
+    pattern = re.compile(f"{_NOT_AFTER}{_trie(ends)}{_NOT_BEFORE}")
     return Scanner(pattern, entries, prefixes)
 
 
@@ -118,10 +118,28 @@ def _lead(text: str) -> int:
     return match.start() if match else 0
 
 
-def _compiled_phrase(phrase: Phrase) -> re.Pattern[str]:
-    # A phrase written in lower case is found in any case, a proper noun only as it is written.
-    flags = re.IGNORECASE if phrase.text == phrase.text.lower() else 0
-    return re.compile(_phrase_pattern(phrase.text) + r"(?!\w)", flags)
+def _rests(phrases: list[Phrase]) -> str:
+    """What has to follow a word that only begins phrases: many begin with a common one (the First Lady, gave birth)."""
+    rests = [_phrase_pattern(phrase.text.lower()[_lead(phrase.text) :]) for phrase in phrases]
+    rests = [rest[_FIRST_WORD.match(rest).end() :] for rest in rests]  # type: ignore[union-attr]
+    if "" in rests:
+        return ""
+    spaced = [rest[len(_SPACE) :] for rest in rests if rest.startswith(_SPACE)]
+    others = [rest for rest in rests if not rest.startswith(_SPACE)]
+    if spaced:
+        others.append(f"{_SPACE}(?:{'|'.join(spaced)})")
+    return f"(?={'|'.join(others)})"
+
+
+def _grouped(phrases: list[Phrase]) -> Iterator[tuple[re.Pattern[str], str, int]]:
+    groups: dict[tuple[str, int], list[str]] = {}
+    for phrase in sorted(phrases, key=lambda one: -len(one.text)):
+        pattern = _phrase_pattern(phrase.text)
+        # A phrase written in lower case is found in any case, a proper noun only as it is written.
+        cased = f"(?i:{pattern})" if phrase.text == phrase.text.lower() else pattern
+        groups.setdefault((phrase.effect, _lead(phrase.text)), []).append(cased)
+    for (effect, lead), patterns in groups.items():
+        yield re.compile(rf"(?:{'|'.join(patterns)})(?!\w)"), effect, lead
 
 
 def _phrase_pattern(text: str) -> str:
@@ -129,7 +147,7 @@ def _phrase_pattern(text: str) -> str:
     pieces = []
     for piece in re.split(r"(\s+|-|'|\*)", text):
         if piece.isspace():
-            pieces.append(r"\s+")
+            pieces.append(_SPACE)
         elif piece == "-":
             pieces.append(r"(?:[-\u2010\u2011]|\s@-@\s)")
         elif piece == "'":
@@ -141,29 +159,33 @@ def _phrase_pattern(text: str) -> str:
     return "".join(pieces)
 
 
-def _trie(words: Iterable[str]) -> str:
+def _trie(ends: Mapping[str, str]) -> str:
+    """One expression for all the words, each with what its place has to fulfil ("": nothing)."""
     root: dict[str, Any] = {}
-    for word in words:
+    for word, end in ends.items():
         node = root
         for character in word:
             node = node.setdefault(character, {})
-        node[""] = {}
+        node[""] = end
     return _alternatives(root)
 
 
 def _alternatives(node: Mapping[str, Any]) -> str:
     if "*" in node:
         return r"\w*"
-    single = [character for character, below in sorted(node.items()) if character and set(below) == {""}]
+    single = [character for character, below in sorted(node.items()) if character and below == {"": ""}]
     parts = [
         re.escape(character) + _alternatives(below)
         for character, below in sorted(node.items())
-        if character and set(below) != {""}
+        if character and below != {"": ""}
     ]
     if single:
         escaped = "".join(map(re.escape, single))
         parts.append(escaped if len(single) == 1 else f"[{escaped}]")
+    end = node.get("")
+    if end:
+        parts.append(end)
     if not parts:
         return ""
     joined = parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
-    return f"(?:{joined})?" if "" in node else joined
+    return f"(?:{joined})?" if end == "" else joined
