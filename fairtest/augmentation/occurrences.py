@@ -7,13 +7,14 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+from fairtest.augmentation.casing import EXACT, UPPER, writing_of
 from fairtest.augmentation.context import END, Context, context_of
 from fairtest.augmentation.disambiguation import CHOICES
 from fairtest.augmentation.lexicon import FALSE, Lexicon, Term
 from fairtest.augmentation.names import follows_a_name, is_first_name, is_surname
 from fairtest.augmentation.scanner import Entry, lowered, scanner
 from fairtest.augmentation.titles import name_follows, title_precedes
-from fairtest.augmentation.word_class import is_adjective
+from fairtest.augmentation.word_class import begins_a_name, is_adjective
 
 WOULD_BE_FALSE = "swap would be false"
 IN_PHRASE = "in a fixed phrase"
@@ -38,11 +39,12 @@ _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """text[start:end] is `term`; `chosen` is what stands for it where the sentence decided that."""
+    """text[start:end] is `term`, written as `writing` says; `chosen` stands for it where the sentence decided that."""
 
     start: int
     end: int
     term: Term
+    writing: str
     chosen: str | None = None
 
 
@@ -75,13 +77,13 @@ def find(text: str, lexicon: Lexicon, *, swap_names: bool) -> Found:
 
 
 class _Search:
-    """One pass over a text. `reach` is the end of the last phrase or term: what begins before it belongs to it."""
+    """One pass over a text. What begins before the end of the last phrase or term belongs to that."""
 
     def __init__(self, text: str, lexicon: Lexicon, *, swap_names: bool) -> None:
         self.found = Found()
         self.low = lowered(text)
         self._text, self._lexicon, self._swap_names = text, lexicon, swap_names
-        self._reach = 0
+        self._reach = self._term_end = 0
         self._addresses: list[tuple[int, int]] | None = None
         self._false_at: list[int] = []
         self._surnames: set[str] = set()
@@ -99,13 +101,15 @@ class _Search:
         if _in_an_identifier(self._text, start, end):
             return
         if not terms:
-            if entry.name and start >= self._reach and (self._swap_names or not self.found.names):
+            if entry.name and start >= max(self._reach, self._term_end) and (self._swap_names or not self.found.names):
                 self._take_name(start, end)
+            return
+        if start < self._term_end:
             return
         if start < self._reach:
             self.found.kept[IN_PHRASE] += 1
             return
-        self._reach = end
+        self._term_end = end
         reason = self._why_kept(start, end, terms[0]) or self._take(start, end, terms)
         if reason is not None:
             self.found.kept[reason] += 1
@@ -143,23 +147,18 @@ class _Search:
         """Adds the occurrence, or says why the word is kept."""
         term = terms[0]
         word = self._text[start:end]
-        if case_of(word) is None and all(word != one.word for one in terms):
+        writing = writing_of(word, term.word)
+        if writing is None:
             return ODD_CAPITALS
-        context: Context | None = None
         chosen: str | None = None
-        if len(terms) > 1 or term.with_words:
-            context = context_of(self._text, start, end)
-        if context is not None and len(terms) > 1:
-            wanted = "adjective" if is_adjective(context) else "noun"
-            term = next(one for one in terms if one.kind == wanted)
-        if context is not None and term.with_words and not _goes_with(context, term.with_words):
-            return OTHER_SENSE
+        reason: str | None = None
         if self._lexicon.by_rules:
             chosen, reason = self._by_rules(start, end, term)
-            if reason is not None:
-                return reason
-        self.found.occurrences.append(Occurrence(start, end, term, chosen))
-        return None
+        elif len(terms) > 1 or term.with_words or (word[0].isupper() and writing != UPPER):
+            term, reason = _by_neighbours(terms, context_of(self._text, start, end))
+        if reason is None:
+            self.found.occurrences.append(Occurrence(start, end, term, writing, chosen))
+        return reason
 
     def _by_rules(self, start: int, end: int, term: Term) -> tuple[str | None, str | None]:
         """(what an ambiguous word becomes, why the word is kept)."""
@@ -188,7 +187,8 @@ class _Search:
             return
         if self._swap_names:
             term = Term(listed, 0, (listed, partner), "name", (True, True))
-            self.found.occurrences.append(Occurrence(start, end, term, partner))
+            writing = EXACT if word == listed else UPPER
+            self.found.occurrences.append(Occurrence(start, end, term, writing, partner))
         else:
             self.found.names = True
 
@@ -203,21 +203,23 @@ class _Search:
         return not name_follows(context_of(self._text, one.start, one.end))
 
 
-def case_of(word: str) -> str | None:
-    """How a word is written: "lower", "upper", "title" (its first letter alone is a capital), or None."""
-    if word.islower():
-        return "lower"
-    if word.isupper():
-        return "upper"
-    return "title" if word[0].isupper() and word[1:].islower() else None
+def _by_neighbours(terms: tuple[Term, ...], context: Context) -> tuple[Term, str | None]:
+    """(noun or adjective, why the word is kept) of an axis that has no rules of its own."""
+    term = terms[0]
+    if len(terms) > 1:
+        wanted = "adjective" if is_adjective(context) else "noun"
+        term = next(one for one in terms if one.kind == wanted)
+    if begins_a_name(context, term.with_words):
+        return term, IN_NAME
+    return term, OTHER_SENSE if term.with_words and not _goes_with(context, term.with_words) else None
 
 
 def _goes_with(context: Context, words: frozenset[str]) -> bool:
     """Whether one of the words is the next token, or the one after the next in the same clause."""
     following = context.next()
-    if following in words:
-        return True
-    return following != END and context.next(1) in words
+    if following in {END, "'s"}:
+        return False
+    return any(word.removesuffix("'s").removesuffix("'") in words for word in (following, context.next(1)))
 
 
 def _in_an_identifier(text: str, start: int, end: int) -> bool:

@@ -17,6 +17,8 @@ from fairtest.augmentation.lexicon import Lexicon, Phrase, Term
 # Letters, digits, combining accents, soft hyphens and joiners go on with a word.
 _NOT_AFTER = "(?<![^\\W_])(?<![\u0300-\u036f\u00ad\u200c\u200d\u2060])"
 _NOT_BEFORE = "(?![^\\W_])(?![\u0300-\u036f\u00ad\u200c\u200d\u2060])"
+# Words of several parts do not go on either (he is white-haired).
+_NO_HYPHEN = r"(?![-\u2010\u2011]\w)"
 _SPACE = r"\s+"
 _FIRST_WORD = re.compile(r"[^\W_]+")
 
@@ -95,7 +97,7 @@ def _compiled(lexicon: Lexicon) -> Scanner:
         longest_first = sorted(longer.get(word, []), key=lambda item: -len(item[0]))
         entries[word] = Entry(
             own.get(word, ()),
-            tuple((re.compile(_phrase_pattern(key) + _NOT_BEFORE), terms) for key, terms in longest_first),
+            tuple((re.compile(_phrase_pattern(key) + _NOT_BEFORE + _NO_HYPHEN), terms) for key, terms in longest_first),
             tuple(_grouped(all_phrases)),
             word in names,
         )

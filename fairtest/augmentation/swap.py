@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fairtest.augmentation.articles import article_before
-from fairtest.augmentation.lexicon import Lexicon, Term, axis_name, load_axis
-from fairtest.augmentation.occurrences import WOULD_BE_FALSE, Found, Occurrence, case_of, find
+from fairtest.augmentation.casing import written_as
+from fairtest.augmentation.lexicon import Lexicon, axis_name, load_axis
+from fairtest.augmentation.occurrences import WOULD_BE_FALSE, Found, find
 from fairtest.specs import CDA
 
 NO_TERM = "no term"
@@ -19,8 +20,7 @@ NO_COUNTERPART = "no counterpart in the other group"
 NAME_DISAGREES = "name and pronoun may disagree"
 NOT_REVERSIBLE = "swap is not reversible"
 
-_SEPARATORS = re.compile(r"\s@-@\s|\s+|[-\u2010\u2011]")
-_SENTENCE_START = re.compile(r"(?:^|[.!?:\n])[\s\"'\u201c\u2018(\[_*]*$")
+_SEPARATORS = re.compile(r"\s@-@\s|\s?['\u2019]|\s+|[-\u2010\u2011]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,11 @@ def _shifted(text: str, found: Found, lexicon: Lexicon, axis: str, shift: int) -
         counterpart = occurrence.chosen or term.counterparts[target]
         if not counterpart:
             return _none(NO_COUNTERPART, axis, found.kept)
-        if not term.reversible[target]:
-            flags.add(NOT_REVERSIBLE)
         sources[term.group] = None
-        after = _in_case(counterpart, term, text, occurrence, flags)
-        if " " in after or "-" in after:
+        after, returns = written_as(counterpart, occurrence.writing, text, occurrence.start)
+        if not (returns and term.reversible[target]):
+            flags.add(NOT_REVERSIBLE)
+        if not after.isalnum():
             after = _with_separators(after, text[occurrence.start : occurrence.end])
         article = article_before(text, occurrence.start, text[occurrence.start : occurrence.end], after)
         if article is not None:
@@ -122,23 +122,6 @@ def _reason(kept: Counter[str]) -> str:
     return FIXED_PHRASE if kept else NO_TERM
 
 
-def _in_case(counterpart: str, term: Term, text: str, occurrence: Occurrence, flags: set[str]) -> str:
-    """The counterpart written as the word is: a capital of the word lists is kept, other letters follow the text."""
-    word = text[occurrence.start : occurrence.end]
-    case = case_of(word)
-    if case == "upper" and len(word) > 1:
-        return counterpart.upper()
-    if word == term.word:
-        if word[0].isupper() and counterpart[0].islower() and _starts_a_sentence(text, occurrence.start):
-            return counterpart[0].upper() + counterpart[1:]
-        return counterpart
-    if case == "lower":
-        return counterpart.lower()
-    if counterpart[0].isupper() and not _starts_a_sentence(text, occurrence.start):
-        flags.add(NOT_REVERSIBLE)
-    return counterpart[0].upper() + counterpart[1:]
-
-
 def _with_separators(after: str, word: str) -> str:
     """Several words keep what stood between those they replace, such as WikiText's lady @-@ in @-@ waiting."""
     separators = _SEPARATORS.findall(word)
@@ -150,10 +133,6 @@ def _with_separators(after: str, word: str) -> str:
 
 def _has_s_ending(text: str, end: int) -> bool:
     return text[end + 1 : end + 2] in ("s", "S") and not text[end + 2 : end + 3].isalnum()
-
-
-def _starts_a_sentence(text: str, start: int) -> bool:
-    return _SENTENCE_START.search(text, max(0, start - 12), start) is not None
 
 
 def _with_possessive(text: str, start: int, end: int, after: str) -> Change:

@@ -21,28 +21,6 @@ REASONS = {"false": WOULD_BE_FALSE, "kept": FIXED_PHRASE, "no term": NO_TERM, "n
 AXES = ("religion", "race")
 # "one Jewish and one Muslim" comes back as "one Jew and one Muslim": Hindu and Buddhist are noun and adjective there.
 EITHER_CLASS = re.compile(r"\b(?:one|other) Jewish(?![ ]\w)|\b(?:one|other) Jewish and ", re.IGNORECASE)
-# What the reading of sentences gets wrong today; the cases say what it should be.
-AWAITED = {
-    "One Hindu said so, and another Hindu agreed.": "the verb after a noun is taken for a noun",
-    "A Muslim killed a wasp.": "the verb after a noun is taken for a noun",
-    "Every Christian walks to work.": "the verb after a noun is taken for a noun",
-    "Anna is a Christian living in Rome.": "the participle after a noun is taken for a noun",
-    "Anna met a person who's Hindu.": "who's is not read as is",
-    "Our white neighbour's dog barked.": "a person is not found before 's",
-    "Our Asian neighbour's dog barked.": "a person is not found before 's",
-    "The black boy's bike and the African Americans' vote": "a person is not found before 's",
-    "The Asian boy's bike and the Asian Americans' vote": "a person is not found before 's",
-    "Black's wife left.": "a person is looked for beyond 's",
-    "White Americans vote early.": "a capital at the start of words with one of their own is unknown",
-    "He is Asian.": "a capital at the start of words with one of their own is unknown",
-    "He is white-haired.": "a hyphen does not end words",
-    "Christian Novak left.": "a name is not known by its next capital",
-    "They toured Muslim Granada.": "a name is not known by its next capital",
-    "She read the Jewish Herald.": "a name is not known by its next capital",
-    "a White Rabbit man": "a name is not known by its next capital",
-    "She read the Black Herald people.": "a name is not known by its next capital",
-}
-AWAITED_AXIS = pytest.mark.xfail(strict=True, reason="capitals and word classes above lose 1.7% and 19%")
 
 
 def cases_of(wanted):
@@ -51,11 +29,7 @@ def cases_of(wanted):
         json.loads(line) for axis in AXES for line in (CASES / f"{axis}.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     chosen = [case for case in read if wanted(case)]
-    marks = {text: [pytest.mark.xfail(strict=True, reason=reason)] for text, reason in AWAITED.items()}
-    return [
-        pytest.param(case, marks=marks.get(case["input"], ()), id=f"{case['axis']}-{case['kind']}-{case['input'][:40]}")
-        for case in chosen
-    ]
+    return [pytest.param(case, id=f"{case['axis']}-{case['kind']}-{case['input'][:40]}") for case in chosen]
 
 
 def cda(axis):
@@ -136,7 +110,6 @@ def wikitext(data_dir):
     yield from filter(str.strip, (data_dir / "wikitext-2" / "valid.txt").read_text(encoding="utf-8").splitlines())
 
 
-@AWAITED_AXIS
 @pytest.mark.parametrize("axis", AXES)
 def test_published_texts_come_back_when_they_are_rotated_back(axis, data_dir, capsys):
     groups = len(load_axis(axis).groups)
