@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fairtest.augmentation.casing import EXACT, UPPER, writing_of
 from fairtest.augmentation.context import END, Context, context_of
 from fairtest.augmentation.disambiguation import CHOICES
-from fairtest.augmentation.lexicon import FALSE, Lexicon, Term
+from fairtest.augmentation.lexicon import FALSE, Lexicon, Term, word_lists
 from fairtest.augmentation.names import follows_a_name, is_first_name, is_surname
 from fairtest.augmentation.scanner import Entry, lowered, scanner
 from fairtest.augmentation.titles import name_follows, title_precedes
@@ -107,12 +107,17 @@ class _Search:
         if start < self._term_end:
             return
         if start < self._reach:
-            self.found.kept[IN_PHRASE] += 1
+            self._keep(start, end, terms[0], IN_PHRASE)
             return
         self._term_end = end
         reason = self._why_kept(start, end, terms[0]) or self._take(start, end, terms)
         if reason is not None:
-            self.found.kept[reason] += 1
+            self._keep(start, end, terms[0], reason)
+
+    def _keep(self, start: int, end: int, term: Term, reason: str) -> None:
+        self.found.kept[reason] += 1
+        if reason in (IN_NAME, IN_PHRASE) and term.kind in _NAMING_KINDS and self._text[start].isupper():
+            self._surnames.add(self._text[start:end])
 
     def leave_false_paragraphs(self) -> None:
         """Takes out what stands in a paragraph that a swap would make false."""
@@ -193,14 +198,22 @@ class _Search:
             self.found.names = True
 
     def leave_surnames(self) -> None:
-        """Takes out a name that is a family's elsewhere in the text (Elton John; later John), unless a name follows."""
-        if self._surnames:
-            self.found.occurrences[:] = [one for one in self.found.occurrences if not self._is_a_family(one)]
+        """Takes out what is a family's name elsewhere in the text: Elton John, later John; Stephen King, later King."""
+        if not self._surnames:
+            return
+        families = [one for one in self.found.occurrences if self._is_a_family(one)]
+        words = sum(one.term.kind != "name" for one in families)
+        if words:
+            self.found.kept[IN_NAME] += words
+        self.found.occurrences[:] = [one for one in self.found.occurrences if one not in families]
 
     def _is_a_family(self, one: Occurrence) -> bool:
-        if one.term.kind != "name" or self._text[one.start : one.end] not in self._surnames:
+        if self._text[one.start : one.end] not in self._surnames:
             return False
-        return not name_follows(context_of(self._text, one.start, one.end))
+        context = context_of(self._text, one.start, one.end)
+        if one.term.kind == "name":
+            return not name_follows(context)
+        return context.previous() not in word_lists("word_classes")["determiners"]
 
 
 def _by_neighbours(terms: tuple[Term, ...], context: Context) -> tuple[Term, str | None]:
