@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fairtest.errors import MetricError
 from fairtest.scoring.scores import ProbeScores
@@ -13,8 +13,12 @@ from fairtest.scoring.scores import ProbeScores
 
 @dataclass(frozen=True, slots=True)
 class ItemValues:
-    """One value per item, in the metric's unit; the metric's estimate is their mean. `templates` are labels of a second
-    factor, crossed with `clusters`; empty: there is none.
+    """One value per item, in the metric's unit; the metric's estimate is their mean.
+
+    Args:
+        templates: labels of a second factor, crossed with `clusters`; empty: there is none.
+        ties: items whose texts scored alike, among those that have a value.
+        excluded: items that have no value, each with the reason.
 
     Raises:
         MetricError: no item, columns of different length, or a value that is not finite (the message names the item).
@@ -24,6 +28,8 @@ class ItemValues:
     clusters: tuple[str, ...]
     values: tuple[float, ...]
     templates: tuple[str, ...] = ()
+    ties: int = 0
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.ids or not len(self.ids) == len(self.clusters) == len(self.values):
@@ -61,6 +67,7 @@ class Metric:
         version: of the definition.
         description: one sentence.
         items: the value of every item.
+        scoring: the kind of scores it reads: "causal", "masked" (pseudo-log-likelihoods), or what another room names.
     """
 
     name: str
@@ -71,6 +78,7 @@ class Metric:
     version: str
     description: str
     items: Callable[[ProbeScores], ItemValues]
+    scoring: str = "causal"
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,7 @@ def on_axis(scores: ProbeScores, axis: str) -> ProbeScores:
         log_probs={role: tuple(column[i] for i in kept) for role, column in scores.log_probs.items()},
         tokens={role: tuple(column[i] for i in kept) for role, column in scores.tokens.items()},
         templates=tuple(scores.templates[i] for i in kept) if scores.templates else (),
+        fields=tuple(scores.fields[i] for i in kept) if scores.fields else (),
     )
 
 

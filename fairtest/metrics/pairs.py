@@ -24,9 +24,10 @@ def preference(scores: ProbeScores) -> ItemValues:
     two sentences of every pair turns the share s into 100 - s. Source: the stereotype score of Nadeem et al. 2021
     (section 4) and the metric of Nangia et al. 2020 (section 3), which count ties as not preferred.
     """
-    pairs = zip(column(scores, STEREOTYPE), column(scores, ANTI_STEREOTYPE), strict=True)
+    pairs = list(zip(column(scores, STEREOTYPE), column(scores, ANTI_STEREOTYPE), strict=True))
     values = tuple(100.0 * wins(more, less) for more, less in pairs)
-    return ItemValues(scores.ids, scores.clusters, values, scores.templates)
+    ties = sum(more == less for more, less in pairs)
+    return ItemValues(scores.ids, scores.clusters, values, scores.templates, ties)
 
 
 def log_ratio(scores: ProbeScores) -> ItemValues:

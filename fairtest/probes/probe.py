@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from fairtest.errors import ProbeError
 from fairtest.specs import digest_of
@@ -18,8 +19,11 @@ class Probe:
     """One item: texts by role (`stereotype`, `anti_stereotype`, perhaps `unrelated`), its axis (gender, race, ...)
     and the cluster it is not independent of (target term, template, category).
 
-    `template`: a second cluster, crossed with the first (items that share a sentence frame are not independent
-    either); "" where there is none.
+    Args:
+        template: a second cluster, crossed with the first (items that share a sentence frame are not independent
+            either); "" where there is none.
+        prompt: what stands before each of the texts and is not scored itself (a question before its answers).
+        fields: what a metric needs to know of the item (the right answer, a group, an occupation); never scored.
     """
 
     id: str
@@ -27,6 +31,8 @@ class Probe:
     cluster: str
     texts: Mapping[str, str]
     template: str = ""
+    prompt: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,11 @@ class ProbeSet:
     def digest(self) -> str:
         """SHA-256 of name, version and every item."""
         items = [[p.id, p.axis, p.cluster, dict(p.texts)] for p in self.probes]
-        if not self.templates:
-            return digest_of([self.name, self.version, items])
-        return digest_of([self.name, self.version, items, list(self.templates)])
+        # What a set does not have is no part of its digest, so that it is the same before and after there were such.
+        further: list[Any] = [list(self.templates)] if self.templates else []
+        if any(p.prompt or p.fields for p in self.probes):
+            further.append([[p.prompt, dict(p.fields)] for p in self.probes])
+        return digest_of([self.name, self.version, items, *further])
 
     def only(self, axis: str) -> ProbeSet:
         """The items of one axis.

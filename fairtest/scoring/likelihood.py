@@ -78,6 +78,7 @@ def score_probe_set(
         log_probs={role: tuple(s.log_prob for s in scores[i :: len(roles)]) for i, role in enumerate(roles)},
         tokens={role: tuple(s.tokens for s in scores[i :: len(roles)]) for i, role in enumerate(roles)},
         templates=probes.templates,
+        fields=tuple(probe.fields for probe in probes.probes) if any(probe.fields for probe in probes.probes) else (),
     )
 
 

@@ -28,6 +28,7 @@ class ProbeScores:
     `protocol` names how texts were scored ("causal-bos": every token of the text, with one BOS token in front as
     context; "causal-nobos": the first token has no context and is not scored). `log_probs` and `tokens` map each role
     to one value per item. `templates` are labels of a second factor, crossed with `clusters`; empty: there is none.
+    `fields` are the probes' own, one mapping an item; empty: there are none.
 
     Raises:
         MetricError: a score is not finite (the message names the item), or columns differ in length.
@@ -42,11 +43,13 @@ class ProbeScores:
     log_probs: Mapping[str, tuple[float, ...]]
     tokens: Mapping[str, tuple[int, ...]]
     templates: tuple[str, ...] = ()
+    fields: tuple[Mapping[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.ids)
         columns = [self.axes, self.clusters, *self.log_probs.values(), *self.tokens.values()]
-        if n == 0 or any(len(column) != n for column in columns) or len(self.templates) not in (0, n):
+        optional = (self.templates, self.fields)
+        if n == 0 or any(len(column) != n for column in columns) or any(len(one) not in (0, n) for one in optional):
             raise MetricError(
                 f"scores of {self.probe_set!r} are empty or ragged", where=self.probe_set, fix="score it again"
             )
@@ -71,6 +74,7 @@ class ProbeScores:
             "log_probs": {role: list(values) for role, values in self.log_probs.items()},
             "tokens": {role: list(values) for role, values in self.tokens.items()},
             "templates": list(self.templates),
+            "fields": [dict(fields) for fields in self.fields],
         }
 
     @classmethod
@@ -86,6 +90,7 @@ class ProbeScores:
             log_probs={role: tuple(values) for role, values in data["log_probs"].items()},
             tokens={role: tuple(values) for role, values in data["tokens"].items()},
             templates=tuple(data.get("templates", ())),
+            fields=tuple(dict(fields) for fields in data.get("fields", ())),
         )
 
 
@@ -123,4 +128,7 @@ def join_scores(probes: ProbeSet, parts: Sequence[ProbeScores]) -> ProbeScores:
         log_probs={role: tuple(part.log_probs[role][i] for part, i in order) for role in roles},
         tokens={role: tuple(part.tokens[role][i] for part, i in order) for role in roles},
         templates=tuple(part.templates[i] for part, i in order) if parts[0].templates else (),
+        fields=tuple(part.fields[i] if part.fields else {} for part, i in order)
+        if any(p.fields for p in parts)
+        else (),
     )
