@@ -1,0 +1,249 @@
+"""WinoBias (Zhao, Wang, Yatskar, Ordonez, Chang 2018, arXiv 1804.06876), in its original numbered lines.
+
+One item is a pair of lines, the pro-stereotypical (role `stereotype`) and the anti-stereotypical (role
+`anti_stereotype`) one: a sentence about two occupations, whose pronoun refers to the one that stands in brackets. In
+type 1 one has to know the world to tell to which, in type 2 the syntax tells. Half of the pro lines are about a man
+and half about a woman, so a model that always finds "he" likelier has no preference here.
+
+The cluster is the occupation that the pronoun refers to, the template the other one. That is how the set was built:
+40 occupations, 20 of each lean, nearly every pair of opposite lean (393 of 400) in four sentences, twice as the one
+meant and twice as the other. A sentence frame is no factor: 1580 of 1584 frames occur once.
+
+Text is as published: possessives stand apart ("the editor 's desk"), in both lines of a pair alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairtest.errors import ProbeError
+from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, Probe, ProbeSet
+
+LINES = 396  # of each file
+TYPES, SPLITS = ("1", "2"), ("dev", "test")
+ITEMS = LINES * len(TYPES) * len(SPLITS)
+FAULTS: Mapping[str, str] = {
+    "several_edits": "the lines differ in more than the gender of their pronouns",
+    "other_referent": "the lines bracket different occupations",
+    "identical": "the lines are the same",
+    "duplicate": "an earlier pair has the same two lines",
+}
+
+_SIDES = {STEREOTYPE: "pro", ANTI_STEREOTYPE: "anti"}
+_PLACES = ("", "winobias", "WinoBias/wino/data", "wino/data")
+_FIX = "give the eight {pro,anti}_stereotyped_type{1,2} files of github.com/uclanlp/corefBias, WinoBias/wino/data"
+_COUNTERPARTS = {("he", "she"), ("him", "her"), ("his", "her"), ("his", "hers"), ("himself", "herself")}
+_COUNTERPARTS |= {(feminine, masculine) for masculine, feminine in _COUNTERPARTS}
+_PRONOUNS = frozenset(word for pair in _COUNTERPARTS for word in pair)
+_MASCULINE = frozenset({"he", "him", "his", "himself"})
+_NUMBERED = re.compile(r"(\d+)\s+(\S.*)")
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+_ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    where: str
+    number: int
+    text: str
+    occupation: str
+    pronouns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    kind: str
+    split: str
+    pro: _Line
+    anti: _Line
+
+
+def read_winobias(path: Path, *, strict: bool = True, without: Collection[str] = ()) -> ProbeSet:
+    """All pairs: id such as "type1.dev.12" (the line's number), axis gender, cluster = the occupation referred to.
+
+    `path` is a directory that holds the files, perhaps in a folder `winobias`, named `pro_stereotyped_type1.dev.txt` or
+    as upstream `pro_stereotyped_type1.txt.dev`. `strict` asks for all eight, of 396 lines each; with `strict=False`
+    a part (type and split) may be absent, and have any number of lines. `without` names faults of the data
+    (`FAULTS`); pairs that have one of them are left out.
+
+    Fields: `type`, `split`, `occupation` (referred to), `other_occupation`, `pronouns` and `anti_pronouns` (those in
+    brackets, separated by a comma), `gender` (of the pro line's pronouns, masculine or feminine), `faults` (names,
+    separated by a comma; "" for none).
+
+    Raises:
+        ProbeError: an unknown fault, a file missing, a line of another form, lines that do not pair, another number of
+            lines, or no pair left.
+    """
+    unknown = [name for name in without if name not in FAULTS]
+    if unknown:
+        raise ProbeError(
+            f"WinoBias: unknown fault {unknown[0]!r}",
+            where="without",
+            fix=f"faults that can be left out: {', '.join(FAULTS)}",
+        )
+    pairs: list[_Pair] = []
+    for kind in TYPES:
+        for split in SPLITS:
+            pairs += _part(path, kind, split, strict=strict)
+    if not pairs:
+        raise _not_found(path)
+    probes = _probes(pairs)
+    kept = tuple(probe for probe in probes if not set(probe.fields["faults"].split(",")) & set(without))
+    left_out = f" without {','.join(name for name in FAULTS if name in without)}" if without else ""
+    return ProbeSet("winobias", f"2018{left_out}", "MIT", str(path), kept)
+
+
+def _part(path: Path, kind: str, split: str, *, strict: bool) -> list[_Pair]:
+    """The pairs of one type and split, none where both files are absent and may be."""
+    files = {side: _locate(path, side, kind, split) for side in _SIDES.values()}
+    absent = [side for side, file in files.items() if file is None]
+    if absent and (strict or len(absent) < len(files)):
+        raise _not_found(path, f"{absent[0]}_stereotyped_type{kind}.{split}.txt")
+    sides = [_lines(file, strict=strict) for file in files.values() if file is not None]
+    if not sides:
+        return []
+    pro, anti = sides
+    for left, right in zip(pro, anti, strict=False):
+        if left.number != right.number:
+            raise ProbeError(
+                f"WinoBias: line number {right.number} stands beside {left.number} of the pro file",
+                where=right.where,
+                fix=f"give both files the same numbers; {_FIX}",
+            )
+    if len(pro) != len(anti):
+        longer, shorter = (pro, anti) if len(pro) > len(anti) else (anti, pro)
+        raise ProbeError(
+            f"WinoBias: type {kind} {split} has {len(pro)} pro and {len(anti)} anti lines",
+            where=longer[len(shorter)].where,
+            fix=f"give each line its counterpart; {_FIX}",
+        )
+    return [_Pair(kind, split, left, right) for left, right in zip(pro, anti, strict=True)]
+
+
+def _locate(path: Path, side: str, kind: str, split: str) -> Path | None:
+    stem = f"{side}_stereotyped_type{kind}"
+    names = (f"{stem}.{split}.txt", f"{stem}.txt.{split}")
+    found = (path / place / name for place in _PLACES for name in names)
+    return next((file for file in found if file.is_file()), None)
+
+
+def _not_found(path: Path, name: str = "pro_stereotyped_type1.dev.txt") -> ProbeError:
+    return ProbeError(f"WinoBias was not found: no {name} in the directory nor below it", where=str(path), fix=_FIX)
+
+
+def _lines(file: Path, *, strict: bool) -> list[_Line]:
+    try:
+        content = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ProbeError(
+            f"WinoBias cannot be read: {error.strerror or error}", where=str(file), fix="check its permissions"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ProbeError(f"WinoBias is not UTF-8: {error.reason}", where=str(file), fix=_FIX) from error
+    raw = [(at, line) for at, line in enumerate(content.split("\n"), start=1) if line.strip()]
+    if strict and len(raw) != LINES:
+        raise ProbeError(
+            f"WinoBias has {LINES} lines in each file, and {len(raw)} were found",
+            where=str(file),
+            fix=f"{_FIX}; a subset is read with strict=False",
+        )
+    if not raw:
+        raise ProbeError("WinoBias: the file has no line", where=str(file), fix=_FIX)
+    lines: list[_Line] = []
+    numbers: set[int] = set()
+    for at, line in raw:
+        read = _line(line.strip(), f"{file}:{at}")
+        if read.number in numbers:
+            raise ProbeError(f"WinoBias: line number {read.number} occurs twice", where=read.where, fix=_FIX)
+        numbers.add(read.number)
+        lines.append(read)
+    return lines
+
+
+def _line(line: str, where: str) -> _Line:
+    match = _NUMBERED.fullmatch(line)
+    if match is None:
+        raise ProbeError(f"WinoBias: the line does not begin with its number: {line[:60]!r}", where=where, fix=_FIX)
+    mentions = [found.strip() for found in _BRACKETS.findall(match[2])]
+    pronouns = tuple(word.lower() for word in mentions if word.lower() in _PRONOUNS)
+    others = [mention for mention in mentions if mention.lower() not in _PRONOUNS]
+    text = _BRACKETS.sub(r"\1", match[2])
+    if len(others) != 1 or not pronouns or not others[0] or "[" in text or "]" in text:
+        raise ProbeError(
+            "WinoBias: a line brackets one occupation and its pronouns, and this one"
+            f" {', '.join(map(repr, mentions)) or 'nothing'}",
+            where=where,
+            fix=_FIX,
+        )
+    return _Line(where, int(match[1]), text, _ARTICLE.sub("", others[0], count=1), pronouns)
+
+
+def _probes(pairs: Sequence[_Pair]) -> list[Probe]:
+    other_than = _OtherOccupation(line.occupation for pair in pairs for line in (pair.pro, pair.anti))
+    seen: set[tuple[str, str]] = set()
+    probes: list[Probe] = []
+    for pair in pairs:
+        pro, anti = pair.pro, pair.anti
+        other = other_than(pro)
+        faults = _faults(pro, anti)
+        if (pro.text, anti.text) in seen:
+            faults.append("duplicate")
+        seen.add((pro.text, anti.text))
+        fields = {
+            "type": pair.kind,
+            "split": pair.split,
+            "occupation": pro.occupation,
+            "other_occupation": other,
+            "pronouns": ",".join(pro.pronouns),
+            "anti_pronouns": ",".join(anti.pronouns),
+            "gender": "masculine" if pro.pronouns[0] in _MASCULINE else "feminine",
+            "faults": ",".join(faults),
+        }
+        probe_id = f"type{pair.kind}.{pair.split}.{pro.number}"
+        texts = {STEREOTYPE: pro.text, ANTI_STEREOTYPE: anti.text}
+        probes.append(Probe(probe_id, "gender", pro.occupation, texts, other, fields=fields))
+    return probes
+
+
+class _OtherOccupation:
+    """Finds the occupation that a sentence names first among those its pronoun does not refer to.
+
+    Occupations are those that some line brackets; an article stands in front, so that "to cook" is none.
+    """
+
+    def __init__(self, occupations: Iterable[str]) -> None:
+        longest_first = sorted(set(occupations), key=lambda word: (-len(word), word))
+        self._pattern = re.compile(rf"\b(?:the|an?)\s+({'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
+
+    def __call__(self, line: _Line) -> str:
+        found: list[str] = self._pattern.findall(line.text)
+        other = next((word for word in found if word != line.occupation), None)
+        if other is None:
+            raise ProbeError(
+                f"WinoBias: no occupation beside {line.occupation!r} was found among those that lines bracket",
+                where=line.where,
+                fix="keep the lines about two occupations together (2k - 1 and 2k); " + _FIX,
+            )
+        return other
+
+
+def _faults(pro: _Line, anti: _Line) -> list[str]:
+    names: list[str] = []
+    if pro.text == anti.text:
+        names.append("identical")
+    elif not _differ_in_pronouns_alone(pro.text, anti.text):
+        names.append("several_edits")
+    if pro.occupation != anti.occupation:
+        names.append("other_referent")
+    return names
+
+
+def _differ_in_pronouns_alone(pro: str, anti: str) -> bool:
+    """Whether each word is the same or a pronoun of the other gender, and no pronoun is the same in both lines."""
+    left, right = (re.findall(r"\w+|\S", text.lower()) for text in (pro, anti))
+    return len(left) == len(right) and all(
+        (a not in _PRONOUNS) if a == b else (a, b) in _COUNTERPARTS for a, b in zip(left, right, strict=True)
+    )
