@@ -67,7 +67,9 @@ class Metric:
         version: of the definition.
         description: one sentence.
         items: the value of every item.
-        scoring: the kind of scores it reads: "causal", "masked" (pseudo-log-likelihoods), or what another room names.
+        scoring: the kind of model whose scores it reads: "causal" or "masked".
+        scoring_protocol: how texts have to be scored for it, where that is not the kind's usual way ("causal-bos",
+            "mlm-pll").
     """
 
     name: str
@@ -79,6 +81,7 @@ class Metric:
     description: str
     items: Callable[[ProbeScores], ItemValues]
     scoring: str = "causal"
+    scoring_protocol: str = ""
 
 
 @dataclass(frozen=True)
