@@ -40,6 +40,12 @@ def metric_names() -> tuple[str, ...]:
     return tuple(sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))}))
 
 
+def metrics_of(probe_set: str) -> tuple[Metric, ...]:
+    """The metrics that read scores of a probe set, sorted by name; those of packages by the name before the dot."""
+    names = [name for name in metric_names() if name.partition(".")[0] == probe_set]
+    return tuple(metric for metric in map(_find, names) if metric.probe_set == probe_set)
+
+
 def _find(name: str) -> Metric:
     if name in BUILT_IN:
         return BUILT_IN[name]
