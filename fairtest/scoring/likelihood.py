@@ -13,6 +13,7 @@ from torch import Tensor
 from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
 from fairtest.probes.probe import ProbeSet
 from fairtest.scoring.prefix_tree import NODES, Chunk, Row, agrees, chunks, hidden_states
+from fairtest.scoring.prompts import common_prefix, prompt_lengths
 from fairtest.scoring.scores import CAUSAL_BOS, CAUSAL_NOBOS, ProbeScores, TextScore
 from fairtest.training.blocks import blocks_of
 from fairtest.training.forward import MOST_UNKNOWN, CausalForward, TokenBatch, encode, require_embedded, unknown_share
@@ -33,7 +34,11 @@ def score_probe_set(
     batch_tokens: int = BATCH_TOKENS,
     on_batch: OnBatch | None = None,
 ) -> ProbeScores:
-    """The log-probability of every text of every probe.
+    """The log-probability of every text of every probe, log p(text | prompt) where the probe has a prompt.
+
+    After a prompt the text's own tokens are scored and counted, and the prompt is computed once for its texts. Where a
+    token holds the end of the prompt and the beginning of a text, all texts of the probe are scored from that token's
+    first character on, so that their scores stay comparable (`fairtest.scoring.prompts`).
 
     Raises:
         ProbeError: a text is longer than the model reads, or has no token to score (the message names the item), or
@@ -42,8 +47,9 @@ def score_probe_set(
         ModelError: the tokenizer has no token that could stand in front of a text, or more tokens than the model.
     """
     roles = probes.roles
-    texts = [probe.texts[role] for probe in probes.probes for role in roles]
+    texts = [probe.prompt + probe.texts[role] for probe in probes.probes for role in roles]
     rows = _rows(loaded, texts, protocol, None)
+    own = _own_starts(loaded, probes, protocol)
     longest = _longest(loaded)
     for index, row in enumerate(rows):
         probe, role = probes.probes[index // len(roles)], roles[index % len(roles)]
@@ -54,20 +60,23 @@ def score_probe_set(
                 where=f"probe set {probes.name!r}",
                 fix="shorten the text or leave the item out; a truncated text would get another item's score",
             )
-        if len(row) < 2:
+        if len(row) <= own[index]:
             raise ProbeError(
                 f"probe {probe.id!r} ({role}) has no token to score under protocol {protocol!r}",
                 where=f"probe set {probes.name!r}",
                 fix="give it a text that is longer",
             )
-    if (share := unknown_share(loaded.tokenizer, rows)) > MOST_UNKNOWN:
+    starts = _shared_starts(rows, own, len(roles))
+    # Answers that a tokenizer does not know are few tokens after a long prompt: what is scored has its own share.
+    scored = [row[start - 1 :] for row, start in zip(rows, starts, strict=True)]
+    if (share := max(unknown_share(loaded.tokenizer, some) for some in (rows, scored))) > MOST_UNKNOWN:
         raise ProbeError(
             f"{share:.0%} of the tokens of probe set {probes.name!r} are unknown to the tokenizer of model"
             f" {loaded.source.name!r} ({loaded.tokenizer.unk_token}), so scores would compare that one token",
             where=f"probe set {probes.name!r}",
             fix="use a model whose tokenizer knows this text",
         )
-    scores = _score_rows(loaded, rows, batch_tokens, on_batch)
+    scores = _score_rows(loaded, rows, batch_tokens, on_batch, starts)
     return ProbeScores(
         probe_set=probes.name,
         probe_digest=probes.digest,
@@ -173,45 +182,85 @@ def _rows(loaded: LoadedModel, texts: Sequence[str], protocol: str, max_length: 
     return [tuple(row[without:]) for row in rows]
 
 
+def _own_starts(loaded: LoadedModel, probes: ProbeSet, protocol: str) -> list[int]:
+    """Index in its row of the first token of every text that may be scored: one that is not the prompt's alone."""
+    roles = probes.roles
+    if not any(probe.prompt for probe in probes.probes):
+        return [1] * (len(probes) * len(roles))
+    prompts = [probe.prompt for probe in probes.probes for _ in roles]
+    texts = [probe.texts[role] for probe in probes.probes for role in roles]
+    bos = int(protocol == CAUSAL_BOS)
+    return [max(1, bos + count) for count in prompt_lengths(loaded.tokenizer, prompts, texts)]
+
+
+def _shared_starts(rows: Sequence[Row], own: Sequence[int], roles: int) -> list[int]:
+    """The same with all texts of a probe scored from the same character, that is after tokens that all of them have."""
+    starts: list[int] = []
+    for first in range(0, len(rows), roles):
+        start = min(own[first : first + roles])
+        if start > 1:
+            start = max(1, min(start, common_prefix(rows[first : first + roles])))
+        starts += [start] * roles
+    return starts
+
+
 def _score_rows(
-    loaded: LoadedModel, rows: Sequence[Row], batch_tokens: int, on_batch: OnBatch | None
+    loaded: LoadedModel,
+    rows: Sequence[Row],
+    batch_tokens: int,
+    on_batch: OnBatch | None,
+    starts: Sequence[int] | None = None,
 ) -> list[TextScore]:
-    found: dict[Row, TextScore] = {row: TextScore(0.0, 0) for row in rows}
-    waiting = [row for row in found if len(row) > 1]
-    length, longest = max(map(len, waiting), default=0), _longest(loaded)
+    """The score of each row's tokens from `starts` on (at least 1, the default); what is before them is context."""
+    asked = list(zip(rows, starts or [1] * len(rows), strict=True))
+    found = {one: TextScore(0.0, 0) for one in asked}
+    begins: dict[Row, list[int]] = {}
+    for row, start in found:
+        if len(row) > start:
+            begins.setdefault(row, []).append(start)
+    length, longest = max(map(len, begins), default=0), _longest(loaded)
     if longest is not None and length > longest:
         raise ModelError(
             f"a text has {length} tokens, and model {loaded.source.name!r} reads at most {longest}",
             where=loaded.source.location,
             fix=f"set max_length to at most {longest}",
         )
-    if not waiting:
-        return [found[row] for row in rows]
+    if not begins:
+        return [found[one] for one in asked]
+    # A chunk of the tree has to hold a prompt with its texts, else the prompt is computed again for some of them.
+    prompted = max((len(row) for row, wanted in begins.items() if max(wanted) > 1), default=0)
+    nodes = min(max(NODES, 2 * prompted), batch_tokens)
     was_training = loaded.model.training
     loaded.model.eval()
     try:
         with torch.inference_mode():
             forward = _forward(loaded)
             done = 0
-            for batch, states, paths in _passes(forward, waiting, batch_tokens):
-                for row, log_prob in zip(batch, _log_probs(forward, states, batch, paths), strict=True):
-                    found[row] = TextScore(log_prob, len(row) - 1)
+            for batch, states, paths in _passes(forward, list(begins), batch_tokens, nodes):
+                firsts = [min(begins[row]) for row in batch]
+                for row, first, each in zip(
+                    batch, firsts, _log_probs(forward, states, batch, paths, firsts), strict=True
+                ):
+                    for start in begins[row]:
+                        found[row, start] = TextScore(float(each[start - first :].sum()), len(row) - start)
                 done += len(batch)
                 if on_batch is not None:
-                    on_batch(done, len(waiting))
+                    on_batch(done, len(begins))
     finally:
         loaded.model.train(was_training)
-    return [found[row] for row in rows]
+    return [found[one] for one in asked]
 
 
-def _passes(forward: CausalForward, rows: Sequence[Row], batch_tokens: int) -> Iterator[_Pass]:
+def _passes(
+    forward: CausalForward, rows: Sequence[Row], batch_tokens: int, nodes_at_once: int = NODES
+) -> Iterator[_Pass]:
     """All rows batch by batch: as trees where rows share much and the model allows it, else as padded rows.
 
     With a trunk, rows are the cheaper way: most layers are not run at all for a row that was seen before.
     """
     if forward.has_trunk:
         return _row_passes(forward, rows, batch_tokens)
-    trees = list(chunks(rows, min(NODES, batch_tokens)))
+    trees = list(chunks(rows, nodes_at_once))
     nodes = sum(len(tree.tokens) for tree in trees)
     if nodes < _WORTH_A_TREE * sum(len(row) - 1 for row in rows):
         deepest = max(trees, key=lambda tree: max(tree.depths))
@@ -266,28 +315,35 @@ def _batches(items: Sequence[T], size: Callable[[T], int], batch_tokens: int) ->
 
 
 def _log_probs(
-    forward: CausalForward, states: Tensor, rows: Sequence[Row], paths: Sequence[Sequence[int]]
-) -> list[float]:
-    """Summed log-probability of each row given its first token; `paths` says which states [P, d] predict its tokens.
+    forward: CausalForward,
+    states: Tensor,
+    rows: Sequence[Row],
+    paths: Sequence[Sequence[int]],
+    starts: Sequence[int],
+) -> tuple[Tensor, ...]:
+    """Log-probabilities of each row's tokens from `starts` on, [tokens] in float64; `paths` says which states [P, d]
+    predict its tokens from the second on.
 
     Rows that begin alike predict the same token from the same prefix; the vocabulary head, the largest matrix of a
-    small model, is applied once to each such (prefix, next token).
+    small model, is applied once to each such (prefix, next token), and not at all to what is context only.
     """
     nodes: dict[tuple[int, int], int] = {}
+    places: dict[int, int] = {}
     positions: list[int] = []
     wanted: list[int] = []
     members: list[int] = []
-    for row, path in zip(rows, paths, strict=True):
+    for row, path, start in zip(rows, paths, starts, strict=True):
         node = -1 - row[0]
-        for state, token in zip(path, row[1:], strict=True):
-            key = (node, token)
-            if key not in nodes:
-                nodes[key] = len(nodes)
+        for index, (state, token) in enumerate(zip(path, row[1:], strict=True), start=1):
+            node = nodes.setdefault((node, token), len(nodes))
+            if index < start:
+                continue
+            if node not in places:
+                places[node] = len(positions)
                 positions.append(state)
                 wanted.append(token)
-            node = nodes[key]
-            members.append(node)
+            members.append(places[node])
     chosen = states[torch.tensor(positions, device=states.device)]
     found = forward.log_probs_at(chosen, torch.tensor(wanted, device=states.device))
     each = found.double().cpu()[torch.tensor(members)]
-    return [float(part.sum()) for part in torch.split(each, [len(path) for path in paths])]
+    return torch.split(each, [len(row) - start for row, start in zip(rows, starts, strict=True)])
