@@ -11,11 +11,12 @@ import re
 from importlib.metadata import entry_points
 
 from fairtest.errors import MetricError
-from fairtest.metrics import crows_pairs, pairs, stereoset
+from fairtest.metrics import crows_pairs, pairs, stereoset, winobias, winogender
 from fairtest.metrics.metric import Metric, MetricRef
 
 ENTRY_POINT_GROUP = "fairtest.metrics"
-BUILT_IN = {metric.name: metric for metric in (*pairs.METRICS, *stereoset.METRICS, *crows_pairs.METRICS)}
+_MODULES = (pairs, stereoset, crows_pairs, winobias, winogender)
+BUILT_IN: dict[str, Metric] = {metric.name: metric for module in _MODULES for metric in module.METRICS}
 _WRITTEN = re.compile(r"(?P<name>[^\[\]\s]+)(\[(?P<axis>[^\[\]]+)\])?")
 
 

@@ -10,9 +10,16 @@ from fairtest.errors import ProbeError
 from fairtest.probes.crows_pairs import read_crows_pairs
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.stereoset import read_stereoset
+from fairtest.probes.winobias import read_winobias
+from fairtest.probes.winogender import read_winogender
 
 DATA_DIR_VARIABLE = "FAIRTEST_DATA_DIR"
-PUBLISHED = {"stereoset": read_stereoset, "crows_pairs": read_crows_pairs}
+PUBLISHED = {
+    "stereoset": read_stereoset,
+    "crows_pairs": read_crows_pairs,
+    "winobias": read_winobias,
+    "winogender": read_winogender,
+}
 PROBE_SETS = ("templates", *PUBLISHED)
 
 
