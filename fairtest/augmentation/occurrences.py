@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fairtest.augmentation.casing import EXACT, UPPER, writing_of
 from fairtest.augmentation.context import END, Context, context_of
 from fairtest.augmentation.disambiguation import CHOICES
+from fairtest.augmentation.languages import in_another_language
 from fairtest.augmentation.lexicon import FALSE, Lexicon, Term, word_lists
 from fairtest.augmentation.names import follows_a_name, is_first_name, is_surname
 from fairtest.augmentation.scanner import Entry, lowered, scanner
@@ -23,6 +24,7 @@ IN_COMPOUND = "in a compound"
 IN_NAME = "in a name"
 OTHER_SENSE = "another sense"
 ODD_CAPITALS = "unusual capitals"
+OTHER_LANGUAGE = "another language"
 
 _HYPHENS = "-\u2010\u2011"
 _SPLIT_HYPHEN = " @-@ "  # WikiText
@@ -71,6 +73,8 @@ def find(text: str, lexicon: Lexicon, *, swap_names: bool) -> Found:
     entries = scan.entries
     for match in scan.pattern.finditer(search.low):
         search.visit(match.start(), match.end(), entries.get(match.group()) or scan.entry(match.group()))
+    if search.found.occurrences and in_another_language(search.low):
+        search.leave_all(OTHER_LANGUAGE)
     search.leave_surnames()
     search.leave_false_paragraphs()
     return search.found
@@ -118,6 +122,11 @@ class _Search:
         self.found.kept[reason] += 1
         if reason in (IN_NAME, IN_PHRASE) and term.kind in _NAMING_KINDS and self._text[start].isupper():
             self._surnames.add(self._text[start:end])
+
+    def leave_all(self, reason: str) -> None:
+        """Takes out every word."""
+        self.found.kept[reason] += len(self.found.occurrences)
+        self.found.occurrences.clear()
 
     def leave_false_paragraphs(self) -> None:
         """Takes out what stands in a paragraph that a swap would make false."""

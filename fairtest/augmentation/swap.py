@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fairtest.augmentation.articles import article_before
 from fairtest.augmentation.casing import written_as
 from fairtest.augmentation.lexicon import Lexicon, axis_name, load_axis
-from fairtest.augmentation.occurrences import WOULD_BE_FALSE, Found, find
+from fairtest.augmentation.occurrences import OTHER_LANGUAGE, WOULD_BE_FALSE, Found, find
 from fairtest.specs import CDA
 
 NO_TERM = "no term"
@@ -117,8 +117,9 @@ def _none(reason: str, axis: str, kept: Counter[str]) -> Counterfactual:
 
 
 def _reason(kept: Counter[str]) -> str:
-    if kept[WOULD_BE_FALSE]:
-        return WOULD_BE_FALSE
+    for reason in (OTHER_LANGUAGE, WOULD_BE_FALSE):
+        if kept[reason]:
+            return reason
     return FIXED_PHRASE if kept else NO_TERM
 
 
