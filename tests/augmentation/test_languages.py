@@ -26,8 +26,8 @@ def test_english_with_a_few_words_of_another_language_is_english(text):
     assert counterfactual(text, CDA()).text is not None
 
 
-def test_novels_are_english(data_dir):
+def test_novels_are_english_but_for_their_mottoes(data_dir):
     for path in sorted((data_dir / "gutenberg-novels").glob("*.txt")):
         paragraphs = [p for p in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")) if len(p.split()) > 20]
         other = [paragraph for paragraph in paragraphs if in_another_language(paragraph.lower())]
-        assert len(other) <= 3, other
+        assert len(other) <= 5, other  # Middlemarch has mottoes in French, Italian and Spanish
