@@ -9,10 +9,10 @@ no model be trained on these sentences.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 from fairtest.errors import ProbeError
+from fairtest.probes.linked import first_linked
 from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, Probe, ProbeSet
 
 ITEMS = 1508
@@ -44,9 +44,10 @@ def read_crows_pairs(path: Path, *, strict: bool = True) -> ProbeSet:
             where=str(file),
             fix=f"{_FIX}; a subset is read with strict=False",
         )
+    firsts = first_linked([(more, less) for _, more, less, _ in rows])
     probes = tuple(
-        Probe(row_id, axis, cluster, {STEREOTYPE: more, ANTI_STEREOTYPE: less})
-        for (row_id, more, less, axis), cluster in zip(rows, _clusters(rows), strict=True)
+        Probe(row_id, axis, rows[first][0], {STEREOTYPE: more, ANTI_STEREOTYPE: less})
+        for (row_id, more, less, axis), first in zip(rows, firsts, strict=True)
     )
     return ProbeSet("crows_pairs", "anonymized", "CC BY-SA 4.0", str(file), probes)
 
@@ -90,20 +91,3 @@ def _rows(file: Path) -> list[tuple[str, str, str, str]]:
     except csv.Error as error:
         raise ProbeError(f"CrowS-Pairs is not CSV: {error}", where=f"{file}:{reader.line_num}", fix=_FIX) from error
     return rows
-
-
-def _clusters(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
-    """For each row the id of the first row it is connected to by shared sentences."""
-    parent = list(range(len(rows)))
-
-    def first(index: int) -> int:
-        while parent[index] != index:
-            index = parent[index]
-        return index
-
-    seen: dict[str, int] = {}
-    for index, (_, more, less, _) in enumerate(rows):
-        for sentence in (more, less):
-            left, right = first(seen.setdefault(sentence, index)), first(index)
-            parent[max(left, right)] = min(left, right)
-    return [rows[first(index)][0] for index in range(len(rows))]

@@ -1,18 +1,27 @@
-"""Probe sets by name, as settings and metrics name them."""
+"""Probe sets by name, as settings and metrics name them: ours, published ones, files, and those of installed packages.
+
+A package adds a probe set with an entry point in the group `fairtest.probes` whose name is the set's name and whose
+object is a function: it is called with the data directory (None where none is set) and returns the `ProbeSet`. One
+named like a published set is asked where the data directory does not hold that set. Its metrics, if it is not one of
+those, come with entry points of `fairtest.metrics`.
+"""
 
 from __future__ import annotations
 
 import difflib
 import os
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from fairtest.errors import ProbeError
 from fairtest.probes.crows_pairs import read_crows_pairs
+from fairtest.probes.own import SUFFIXES, is_probe_file, read_own_probes
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.stereoset import read_stereoset
 from fairtest.probes.winobias import read_winobias
 from fairtest.probes.winogender import read_winogender
 
+ENTRY_POINT_GROUP = "fairtest.probes"
 DATA_DIR_VARIABLE = "FAIRTEST_DATA_DIR"
 PUBLISHED = {
     "stereoset": read_stereoset,
@@ -26,26 +35,82 @@ PROBE_SETS = ("templates", *PUBLISHED)
 def load_probe_set(name: str, data_dir: Path | None = None) -> ProbeSet:
     """The probe set of that name; published ones are read from `data_dir`, else from $FAIRTEST_DATA_DIR.
 
-    Raises:
-        ProbeError: an unknown name, no data directory given, or the data is missing or malformed.
-    """
-    if name == "templates":
-        from fairtest.probes.templates import gender_templates
+    A name that ends in .csv, .tsv, .jsonl or .ndjson is a file of one's own (`fairtest.probes.own`): a path from the
+    current directory, else from the data directory.
 
-        return gender_templates()
-    if name not in PUBLISHED:
-        near = difflib.get_close_matches(name, PROBE_SETS, n=1)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        raise ProbeError(
-            f"unknown probe set {name!r}", where="probe set", fix=f"{meant}known probe sets: {', '.join(PROBE_SETS)}"
-        )
+    Raises:
+        ProbeError: an unknown name, no data directory given, the data is missing or malformed, or a package's probe
+            set cannot be loaded.
+    """
     place = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    directory = Path(place) if place else None
+    if name == "templates":
+        from fairtest.probes.templates import templates
+
+        return templates()
+    if is_probe_file(name):
+        return _of_file(name, directory)
+    point = next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)
+    if name in PUBLISHED:
+        return _published(name, directory, point)
+    if point is not None:
+        return _of_package(name, directory, point)
+    known = probe_set_names()
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    files = f"; a file ends in {', '.join(SUFFIXES)}" if {"/", "\\", "."} & set(name) else ""
+    raise ProbeError(
+        f"unknown probe set {name!r}", where="probe set", fix=f"{meant}known probe sets: {', '.join(known)}{files}"
+    )
+
+
+def probe_set_names() -> tuple[str, ...]:
+    """Names of all probe sets that can be used here: ours, the published ones, then those of packages."""
+    points = entry_points(group=ENTRY_POINT_GROUP)
+    return (*PROBE_SETS, *sorted({point.name for point in points} - set(PROBE_SETS)))
+
+
+def _published(name: str, directory: Path | None, point: EntryPoint | None) -> ProbeSet:
     how = f"set data_dir in [tool.fairtest] (or ${DATA_DIR_VARIABLE}) to the directory that holds it"
-    if not place:
+    if directory is None:
+        if point is not None:
+            return _of_package(name, directory, point)
         raise ProbeError(f"probe set {name!r} needs its published data, and no directory is set", where=name, fix=how)
     try:
-        return PUBLISHED[name](Path(place))
+        return PUBLISHED[name](directory)
     except ProbeError as error:
-        if Path(error.where) != Path(place):
+        if Path(error.where) != directory:
             raise
+        if point is not None:
+            return _of_package(name, directory, point)
         raise ProbeError(error.what, where=error.where, fix=f"{how}; {error.fix}") from error
+
+
+def _of_file(name: str, directory: Path | None) -> ProbeSet:
+    places = [Path(name), *([directory / name] if directory else [])]
+    for place in places:
+        if place.exists():
+            return read_own_probes(place, name=name)
+    raise ProbeError(
+        "there is no such probe file", where=name, fix=f"looked for {' and '.join(str(p.absolute()) for p in places)}"
+    )
+
+
+def _of_package(name: str, directory: Path | None, point: EntryPoint) -> ProbeSet:
+    where = f"entry point {point.value}"
+    try:
+        found = point.load()(directory)
+    except ProbeError:
+        raise
+    except Exception as error:  # anything may go wrong in another package
+        raise ProbeError(
+            f"probe set {name!r} cannot be loaded: {error}", where=where, fix="reinstall its package"
+        ) from error
+    if not isinstance(found, ProbeSet) or found.name != name:
+        what = f"a probe set named {found.name!r}" if isinstance(found, ProbeSet) else repr(found)[:80]
+        raise ProbeError(
+            f"entry point {name!r} gives {what}, not a ProbeSet of that name",
+            where=where,
+            fix="let its function return a fairtest.probes.probe.ProbeSet",
+        )
+    return found

@@ -9,7 +9,11 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one(tmp_path):
     with pytest.raises(ProbeError) as caught:
         load_probe_set("stereo_set", tmp_path)
     assert caught.value.what == "unknown probe set 'stereo_set'"
-    assert caught.value.fix == "did you mean 'stereoset'? known probe sets: templates, stereoset, crows_pairs"
+    assert caught.value.fix.startswith("did you mean 'stereoset'? known probe sets: templates, stereoset, crows_pairs")
+    assert ".csv" not in caught.value.fix
+    with pytest.raises(ProbeError) as caught:
+        load_probe_set("probes/mine.txt", tmp_path)
+    assert caught.value.fix.endswith("; a file ends in .csv, .tsv, .jsonl, .ndjson")
 
 
 @pytest.mark.parametrize("name", ["stereoset", "crows_pairs"])
@@ -48,7 +52,6 @@ def test_the_environment_names_the_directory_where_no_setting_does(tmp_path, mon
 
 
 def test_templates_need_no_data(monkeypatch):
-    pytest.importorskip("fairtest.probes.templates")
     monkeypatch.delenv("FAIRTEST_DATA_DIR", raising=False)
     probes = load_probe_set("templates")
     assert probes.name == "templates"
