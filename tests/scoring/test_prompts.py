@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from fairtest.errors import ProbeError
+from fairtest.probes.bbq import read_bbq
 from fairtest.probes.probe import Probe, ProbeSet
 from fairtest.scoring.likelihood import score_probe_set, score_texts
 from fairtest.scoring.prompts import common_prefix, prompt_lengths
@@ -295,6 +296,24 @@ def test_the_prompt_is_part_of_what_a_score_belongs_to():
     assert flat(one, 0) != flat(other, 0)
     plainly = dataclasses.replace(first, probes=tuple(dataclasses.replace(p, prompt="") for p in first.probes))
     assert flat(score_probe_set(GPT2, plainly), 0) != flat(one, 0)
+
+
+def test_published_questions_are_scored_as_the_plain_model_does(data_dir):
+    longest = 700
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_positions=longest, n_embd=16, n_layer=2, n_head=2, **SIZES)).eval()
+    probes = read_bbq(data_dir).only("Religion")
+    some = dataclasses.replace(probes, probes=probes.probes[:4] + probes.probes[-4:])
+    scores = score_probe_set(loaded(model), some)
+    for index, probe in enumerate(some.probes):
+        before = ids_of(probe.prompt)
+        for role, text in probe.texts.items():
+            whole = ids_of(probe.prompt + text)
+            assert len(whole) < longest
+            assert scores.tokens[role][index] == len(whole) - len(before) == len(text.encode())
+            expected = plain(model, whole) - plain(model, before)
+            assert scores.log_probs[role][index] == pytest.approx(expected, abs=2e-4)
+    assert scores.fields == tuple(probe.fields for probe in some.probes)
 
 
 @pytest.mark.parametrize(("rows", "length"), [([[0, 1]], 2), ([[0, 1], [0, 1, 2]], 2), ([[0], [1]], 0), ([[], [1]], 0)])
