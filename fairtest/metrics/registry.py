@@ -11,11 +11,11 @@ import re
 from importlib.metadata import entry_points
 
 from fairtest.errors import MetricError
-from fairtest.metrics import crows_pairs, pairs, stereoset, winobias, winogender
+from fairtest.metrics import bbq, crows_pairs, pairs, stereoset, winobias, winogender
 from fairtest.metrics.metric import Metric, MetricRef
 
 ENTRY_POINT_GROUP = "fairtest.metrics"
-_MODULES = (pairs, stereoset, crows_pairs, winobias, winogender)
+_MODULES = (pairs, stereoset, crows_pairs, winobias, winogender, bbq)
 BUILT_IN: dict[str, Metric] = {metric.name: metric for module in _MODULES for metric in module.METRICS}
 _WRITTEN = re.compile(r"(?P<name>[^\[\]\s]+)(\[(?P<axis>[^\[\]]+)\])?")
 

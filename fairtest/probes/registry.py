@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from fairtest.errors import ProbeError
+from fairtest.probes.bbq import read_bbq
 from fairtest.probes.crows_pairs import read_crows_pairs
 from fairtest.probes.own import SUFFIXES, is_probe_file, read_own_probes
 from fairtest.probes.probe import ProbeSet
@@ -28,6 +29,7 @@ PUBLISHED = {
     "crows_pairs": read_crows_pairs,
     "winobias": read_winobias,
     "winogender": read_winogender,
+    "bbq": read_bbq,
 }
 PROBE_SETS = ("templates", *PUBLISHED)
 
