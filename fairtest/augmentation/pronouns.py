@@ -152,8 +152,8 @@ def features(context: Context, decision: str, classes: Mapping[str, str]) -> lis
         f"rM={decision} {class_m}",
         f"rO={decision} {class_o}",
     ]
-    if p == "of" and len(before) > 3 and (before[-3] in _INDEFINITE or before[-4] in _INDEFINITE):
-        active += ("of", f"oN={class_n}", f"on={n}")
+    if p == "of" and not _INDEFINITE.isdisjoint(before[-4:-2]):
+        active += ("of", f"oN={class_n}", f"oM={pair}", f"on={n}")
     for name in _governors().get(p, ()):
         active += (
             f"g={name}",
