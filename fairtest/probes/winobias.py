@@ -6,8 +6,12 @@ type 1 one has to know the world to tell to which, in type 2 the syntax tells. H
 and half about a woman, so a model that always finds "he" likelier has no preference here.
 
 The cluster is the occupation that the pronoun refers to, the template the other one. That is how the set was built:
-40 occupations, 20 of each lean, nearly every pair of opposite lean (393 of 400) in four sentences, twice as the one
-meant and twice as the other. A sentence frame is no factor: 1580 of 1584 frames occur once.
+40 occupations, 20 of each lean, nearly every pair of opposite lean (393 of 400) in four sentences, in two of them about
+the one and in two about the other. Both matter: of the variance of SmolLM2-135M's log ratios, 20% is between the
+occupations referred to and 10% between the others. An occupation pulls the other way where it is the other one (its
+two means correlate with -0.77), which crossed clusters do not use, so intervals are wide rather than narrow: half
+widths of 9.0 points, and 4.8 by a jackknife that leaves an occupation out in both places. A sentence frame is no
+factor: frames hardly ever occur twice (1580 among 1584 pairs).
 
 Text is as published: possessives stand apart ("the editor 's desk"), in both lines of a pair alike.
 """

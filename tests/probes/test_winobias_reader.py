@@ -85,6 +85,18 @@ def test_a_verb_that_looks_like_an_occupation_is_none(tmp_path):
     assert (first.fields["other_occupation"], second.fields["other_occupation"]) == ("guard", "cook")
 
 
+def test_an_occupation_that_begins_with_another_is_found_whole(tmp_path):
+    pro = [
+        "1 [The ship] met the typist, and [he] rang.",
+        "2 The ship cook met [the typist], and [she] rang.",
+        "3 [The ship cook] met the typist, and [he] rang.",
+    ]
+    swap = {"[he]": "[she]", "[she]": "[he]"}
+    anti = [re.sub(r"\[s?he\]", lambda found: swap[found[0]], line) for line in pro]
+    probes = subset(tmp_path, pro, anti).probes
+    assert [p.fields["other_occupation"] for p in probes] == ["typist", "ship cook", "typist"]
+
+
 @pytest.mark.parametrize(
     "anti",
     [
