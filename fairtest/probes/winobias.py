@@ -81,7 +81,8 @@ def read_winobias(path: Path, *, strict: bool = True, without: Collection[str] =
         ProbeError: an unknown fault, a file missing, a line of another form, lines that do not pair, another number of
             lines, or no pair left.
     """
-    unknown = [name for name in without if name not in FAULTS]
+    wanted = {without} if isinstance(without, str) else set(without)
+    unknown = sorted(wanted - set(FAULTS))
     if unknown:
         raise ProbeError(
             f"WinoBias: unknown fault {unknown[0]!r}",
@@ -95,8 +96,8 @@ def read_winobias(path: Path, *, strict: bool = True, without: Collection[str] =
     if not pairs:
         raise _not_found(path)
     probes = _probes(pairs)
-    kept = tuple(probe for probe in probes if not set(probe.fields["faults"].split(",")) & set(without))
-    left_out = f" without {','.join(name for name in FAULTS if name in without)}" if without else ""
+    kept = tuple(probe for probe in probes if not set(probe.fields["faults"].split(",")) & wanted)
+    left_out = f" without {', '.join(sorted(wanted))}" if wanted else ""
     return ProbeSet("winobias", f"2018{left_out}", "MIT", str(path), kept)
 
 

@@ -68,7 +68,8 @@ def read_winogender(path: Path, *, strict: bool = True, without: Collection[str]
         ProbeError: an unknown fault, a file or column missing, a sentence id of another form or twice, a triple that is
             not whole, a percentage that is none, another number of sentences, or no item left.
     """
-    unknown = [name for name in without if name not in FAULTS]
+    wanted = {without} if isinstance(without, str) else set(without)
+    unknown = sorted(wanted - set(FAULTS))
     if unknown:
         raise ProbeError(
             f"Winogender: unknown fault {unknown[0]!r}",
@@ -100,9 +101,9 @@ def read_winogender(path: Path, *, strict: bool = True, without: Collection[str]
             **statistics.get(triple.occupation, nothing),
             "faults": ",".join(faults),
         }
-        if not set(faults) & set(without):
+        if not set(faults) & wanted:
             probes.append(Probe(item, "gender", triple.occupation, texts, fields=fields))
-    left_out = f" without {','.join(name for name in FAULTS if name in without)}" if without else ""
+    left_out = f" without {', '.join(sorted(wanted))}" if wanted else ""
     return ProbeSet("winogender", f"2018{left_out}", "MIT", str(path), tuple(probes))
 
 

@@ -113,6 +113,7 @@ def test_faults_are_left_out_by_name_and_the_version_says_so(tmp_path):
     kept = subset(tmp_path, without=("neutral_verb",))
     assert [p.id for p in kept.probes] == ["welder.someone.1"]
     assert (subset(tmp_path).version, kept.version) == ("2018", "2018 without neutral_verb")
+    assert subset(tmp_path, without="neutral_verb").digest == kept.digest
 
 
 def test_without_everything_nothing_is_left_and_that_is_an_error(tmp_path):
