@@ -8,20 +8,35 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from fairtest.errors import MetricError
 from fairtest.metrics import bbq, crows_pairs, pairs, stereoset, winobias, winogender
 from fairtest.metrics.metric import Metric, MetricRef
+from fairtest.metrics.own_probes import metric_of_file
+from fairtest.probes.templates import DEFAULT_AXIS
 
 ENTRY_POINT_GROUP = "fairtest.metrics"
 _MODULES = (pairs, stereoset, crows_pairs, winobias, winogender, bbq)
 BUILT_IN: dict[str, Metric] = {metric.name: metric for module in _MODULES for metric in module.METRICS}
-_WRITTEN = re.compile(r"(?P<name>[^\[\]\s]+)(\[(?P<axis>[^\[\]]+)\])?")
+# A path may hold spaces, a metric's own name none.
+_WRITTEN = re.compile(r"(?P<name>[^\[\]\s]+|[^\[\]]+:\w*)(\[(?P<axis>[^\[\]]+)\])?")
+
+
+@dataclass(frozen=True)
+class _WithoutAxis(MetricRef):
+    """A metric of a set that is measured an axis at a time, written without one; printed as it is written."""
+
+    def __str__(self) -> str:
+        return self.metric.name
 
 
 def parse_metric(text: str) -> MetricRef:
     """The metric that is written as `name` or `name[axis]`, for example `stereoset.ss[gender]`.
+
+    Of one's own probes it is `FILE:STATISTIC` or `FILE:STATISTIC[axis]` (`fairtest.metrics.own_probes`). The axes of
+    "templates" are not averaged: without an axis, its metrics are about gender.
 
     Raises:
         MetricError: not written like that, an unknown name, or a package's metric that cannot be loaded.
@@ -33,7 +48,10 @@ def parse_metric(text: str) -> MetricRef:
             where="metric",
             fix="write it as 'stereoset.ss' or 'stereoset.ss[gender]'",
         )
-    return MetricRef(_find(written["name"]), written["axis"])
+    metric, axis = metric_of_file(written["name"]) or _find(written["name"]), written["axis"]
+    if axis is None and metric.probe_set == "templates":
+        return _WithoutAxis(metric, DEFAULT_AXIS)
+    return MetricRef(metric, axis)
 
 
 def metric_names() -> tuple[str, ...]:

@@ -4,14 +4,15 @@ They are sentences for measuring, not for training, and none of them is meant as
 work, in frames that the embedded corpus shares (`fairtest.probes.frames`). Race and religion: stereotypes that studies
 of prejudice describe, in the frames below; data/README.md says how they were chosen.
 
-The three axes are different questions, so a metric of "templates" is always about one of them: where none is written,
-it is gender, the only one there was at first.
+The three axes are different questions, so a metric of "templates" is always about one of them, and never a mean over
+all three: where no axis is written, it is gender, the only one there was at first.
 """
 
 from __future__ import annotations
 
 import csv
 import random
+from dataclasses import dataclass
 from importlib import resources
 
 from fairtest.errors import ProbeError
@@ -37,10 +38,35 @@ GROUP_FRAMES = (
 )
 
 
-def templates() -> ProbeSet:
+@dataclass(frozen=True)
+class Templates(ProbeSet):
+    """All our own pairs, whose axes are measured one at a time."""
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axis that is meant where none is named; `only` gives each of the three."""
+        return (DEFAULT_AXIS,)
+
+    def only(self, axis: str) -> ProbeSet:
+        """The items of one axis, "gender", "race" or "religion".
+
+        Raises:
+            ProbeError: another axis.
+        """
+        if axis not in AXES:
+            raise ProbeError(
+                f"probe set {self.name!r} has no item with axis {axis!r}",
+                where=self.source,
+                fix=f"axes it has: {', '.join(AXES)}",
+            )
+        return _set(tuple(probe for probe in self.probes if probe.axis == axis))
+
+
+def templates() -> Templates:
     """All our own pairs: 640 about gender, 300 about race, 300 about religion."""
     groups = [probe for axis in GROUP_AXES for probe in group_templates(axis).probes]
-    return _set((*gender_templates().probes, *groups))
+    gender = gender_templates()
+    return Templates(gender.name, gender.version, gender.licence, gender.source, (*gender.probes, *groups))
 
 
 def gender_templates() -> ProbeSet:

@@ -57,10 +57,27 @@ def test_an_axis_is_what_it_was_when_its_scores_were_kept(axis):
 
 def test_the_whole_set_is_its_axes_one_after_the_other():
     whole = templates()
-    assert (whole.name, whole.version, whole.axes) == ("templates", "1", AXES)
+    assert (whole.name, whole.version, len(whole)) == ("templates", "1", 1240)
     assert Counter(probe.axis for probe in whole.probes) == {"gender": 640, "race": 300, "religion": 300}
     assert whole.only("gender").probes == gender_templates().probes
     assert all(whole.only(axis).probes == group_templates(axis).probes for axis in GROUP_AXES)
+
+
+def test_where_no_axis_is_named_gender_is_meant():
+    assert templates().axes == ("gender",)
+    assert str(parse_metric("templates.log_ratio")) == "templates.log_ratio"
+    assert parse_metric("templates.log_ratio").axis == "gender"
+    assert parse_metric("templates.log_ratio[race]").axis == "race"
+    assert parse_metric("stereoset.ss").axis is None
+    both = scored(templates(), lambda text: -1.0 if text.startswith(("Most", "The nurse")) else -2.0)
+    assert item_values(parse_metric("templates.log_ratio"), both).ids == tuple(p.id for p in gender_templates().probes)
+
+
+def test_an_axis_that_it_has_not_is_answered_with_those_it_has():
+    with pytest.raises(ProbeError) as caught:
+        templates().only("age")
+    assert caught.value.what == "probe set 'templates' has no item with axis 'age'"
+    assert caught.value.fix == "axes it has: gender, race, religion"
 
 
 @pytest.mark.parametrize("axis", GROUP_AXES)
