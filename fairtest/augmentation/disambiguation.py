@@ -17,21 +17,13 @@ HIM, HIS = "him", "his"
 HER, HERS = "her", "hers"
 # Rules that are right as often as the model where both speak: they decide alone.
 _CERTAIN = frozenset(
-    ["partner", "end", "phrase", "let", "own verb", "complement", "gift", "name", "motion", "adorned noun"]
+    ("partner", "end", "phrase", "let", "own verb", "complement", "gift", "name", "motion")
+    + ("adorned noun", "of several")
 )
 _JOINERS = ("or", "and", "/", "&")
 _OPEN = (END, QUOTE, "(", "his", "her")
 # A noun or an object's complement: her back, her home, ...
-_PLACES = (
-    "back",
-    "home",
-    "inside",
-    "outside",
-    "upstairs",
-    "downstairs",
-    "past",
-    "half",
-)
+_PLACES = ("back", "home", "inside", "outside", "upstairs", "downstairs", "past", "half")
 _NOUN_AFTER_PREPOSITION = (*_PLACES, "best", "well", "first", "last", "better", "right")
 
 
@@ -72,25 +64,22 @@ def his_by_rule(context: Context) -> tuple[str, str]:
     if following in _JOINERS:
         if second == "hers":
             return "partner", HERS
-        alone = following != "/" and second not in (
-            "her",
-            "my",
-            "your",
-            "our",
-            "their",
-            "its",
-        )
+        alone = following != "/" and second not in ("her", "my", "your", "our", "their", "its")
         return "partner", HERS if alone else HER
-    if context.previous() in _JOINERS and context.previous(1) in (
-        "hers",
-        "mine",
-        "yours",
-        "ours",
-    ):
+    if context.previous() in _JOINERS and context.previous(1) in ("hers", "mine", "yours", "ours"):
         return "partner", HERS
     if following in ("not", "never") and second.endswith("ing"):
         return "own", HER
-    return ("phrase", HERS) if following in word_lists()["alone_before"] else ("none", HER)
+    return _by_next_word(context)
+
+
+def _by_next_word(context: Context) -> tuple[str, str]:
+    """A friend of his yesterday; the choice was his to make."""
+    lists, following = word_lists(), context.next()
+    of_several = context.previous() == "of" and not pronouns.INDEFINITE.isdisjoint(context.before[-4:-2])
+    if of_several and following in lists["object_before"] - lists["possessive_before"]:
+        return "of several", HERS
+    return ("next", HERS) if following in lists["alone_before"] else ("none", HER)
 
 
 # The choice for each ambiguous word; None leaves the word as it is.

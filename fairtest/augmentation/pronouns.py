@@ -18,7 +18,7 @@ from fairtest.errors import AugmentationError
 
 FILE = "gender_pronouns.tsv"
 # "A friend of his": with one of these two or three words before "of", it may stand alone.
-_INDEFINITE = {"a", "an", "that", "this", "these", "those", "some", "any", "no", "another", "every", "two", "three"}
+INDEFINITE = {"a", "an", "that", "this", "these", "those", "some", "any", "no", "another", "every", "two", "three"}
 # Lists of data/gender_words.toml whose verbs decide how a word after "her" is read, and the prepositions.
 _GOVERNING = (
     "perception",
@@ -152,7 +152,7 @@ def features(context: Context, decision: str, classes: Mapping[str, str]) -> lis
         f"rM={decision} {class_m}",
         f"rO={decision} {class_o}",
     ]
-    if p == "of" and not _INDEFINITE.isdisjoint(before[-4:-2]):
+    if p == "of" and not INDEFINITE.isdisjoint(before[-4:-2]):
         active += ("of", f"oN={class_n}", f"oM={pair}", f"on={n}")
     for name in _governors().get(p, ()):
         active += (

@@ -57,6 +57,7 @@ def test_her_is_an_object_or_a_possessive(sentence, expected):
         ("A neighbour of HIS repaired the roof.", "hers"),
         ("A friend of HIS brother came to dinner.", "her"),
         ("The idea was HIS from the start.", "hers"),
+        ("I met a friend of HIS yesterday.", "hers"),
         ("The idea was HIS own.", "her"),
         ("HIS was the last name on the list.", "hers"),
         ("We painted HIS fence.", "her"),
