@@ -16,10 +16,7 @@ from fairtest.augmentation.lexicon import word_lists
 HIM, HIS = "him", "his"
 HER, HERS = "her", "hers"
 # Rules that are right as often as the model where both speak: they decide alone.
-_CERTAIN = frozenset(
-    ("partner", "end", "phrase", "let", "own verb", "complement", "gift", "name", "motion")
-    + ("adorned noun", "of several")
-)
+_CERTAIN = {"partner", "end", "phrase", "let", "own verb", "complement", "gift", "name", "motion", "adorned noun"}
 _JOINERS = ("or", "and", "/", "&")
 _OPEN = (END, QUOTE, "(", "his", "her")
 # A noun or an object's complement: her back, her home, ...
@@ -78,7 +75,7 @@ def _by_next_word(context: Context) -> tuple[str, str]:
     lists, following = word_lists(), context.next()
     of_several = context.previous() == "of" and not pronouns.INDEFINITE.isdisjoint(context.before[-4:-2])
     if of_several and following in lists["object_before"] - lists["possessive_before"]:
-        return "of several", HERS
+        return "partner", HERS
     return ("next", HERS) if following in lists["alone_before"] else ("none", HER)
 
 
