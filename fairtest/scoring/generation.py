@@ -29,6 +29,7 @@ Row = tuple[int, ...]
 BATCH_TOKENS = 8192
 _DEFAULT = Decoding()
 _NUCLEUS = 256  # of how many most likely tokens a nucleus is sought first; sorting a whole vocabulary is slow
+_TILE = 1 << 21  # probabilities that exist at once
 _EXACT = 1e-3
 
 
@@ -169,8 +170,7 @@ class _Decoder:
         alive = list(range(len(rows)))
         state, logits = _cached(self._model, rows) if self.cached else _uncached(self._model, rows)
         for position in range(decoding.max_new_tokens):
-            logits = self._allowed(logits, position, [ids[index] for index in alive])
-            chosen = _choose(logits, draws[alive, position], decoding.temperature, decoding.top_p)
+            chosen = self._next(logits, position, draws[alive, position], [ids[index] for index in alive])
             keep: list[int] = []
             for place, (index, token) in enumerate(zip(alive, chosen, strict=True)):
                 if token in self._ends:
@@ -183,6 +183,18 @@ class _Decoder:
             alive = [alive[place] for place in keep]
             logits = state.step(keep, [chosen[place] for place in keep])
         return list(zip(new, ended, strict=True))
+
+    def _next(
+        self, logits: Tensor, position: int, draws: np.ndarray[Any, np.dtype[np.float64]], ids: Sequence[str]
+    ) -> list[int]:
+        """One token for each row of logits [B, V]; a few rows at a time, as cumulated sums need double precision."""
+        decoding, chosen = self._decoding, list[int]()
+        size = max(1, _TILE // logits.shape[1])
+        for start in range(0, len(ids), size):
+            rows = slice(start, start + size)
+            allowed = self._allowed(logits[rows], position, ids[rows])
+            chosen += _choose(allowed, draws[rows], decoding.temperature, decoding.top_p)
+        return chosen
 
     def _allowed(self, logits: Tensor, position: int, ids: Sequence[str]) -> Tensor:
         logits = logits[:, : self._tokens].double()
@@ -218,15 +230,17 @@ def _choose(
 
 def _least_of_nucleus(weights: Tensor, top_p: float) -> Tensor:
     """Of each row [B, V] the smallest probability in the smallest set of likely tokens that sums to `top_p`: [B, 1]."""
-    vocabulary = weights.shape[-1]
-    size = min(_NUCLEUS, vocabulary)
-    while True:
-        likely = weights.topk(size, dim=-1).values
-        before = likely.cumsum(dim=-1) - likely
-        inside = before < top_p
-        if size == vocabulary or not inside[:, -1].any():
-            return torch.where(inside, likely, torch.inf).amin(dim=-1, keepdim=True)
-        size = min(8 * size, vocabulary)
+    size = min(_NUCLEUS, weights.shape[-1])
+    least = torch.empty_like(weights[:, :1])
+    rows = torch.arange(len(weights), device=weights.device)
+    while len(rows):
+        likely = weights[rows].topk(size, dim=-1).values
+        inside = likely.cumsum(dim=-1) - likely < top_p
+        least[rows] = torch.where(inside, likely, torch.inf).amin(dim=-1, keepdim=True)
+        # Rows whose last look is still inside may go on behind it; they are few, and their whole vocabulary is sorted.
+        rows = rows[inside[:, -1]] if size < weights.shape[-1] else rows[:0]
+        size = weights.shape[-1]
+    return least
 
 
 def _name_of_cache(model: Any) -> str:

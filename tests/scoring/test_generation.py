@@ -226,6 +226,13 @@ def test_a_nucleus_larger_than_the_first_look_is_found(monkeypatch):
     assert generate(GPT2, prompts(*TEXTS), decoding) == expected
 
 
+@pytest.mark.parametrize("tile", [1, 3 * len(WORDS)])
+def test_choosing_a_few_rows_at_a_time_changes_no_text(monkeypatch, tile):
+    expected = generate(GPT2, prompts(*TEXTS))
+    monkeypatch.setattr(generation, "_TILE", tile)
+    assert generate(GPT2, prompts(*TEXTS)) == expected
+
+
 def test_a_draw_of_almost_one_takes_the_last_token_that_can_be():
     logits = torch.tensor([[0.0, 3.0, -math.inf]], dtype=torch.double)
     assert generation._choose(logits, np.array([1 - 2**-53]), 1.0, 1.0) == [1]
