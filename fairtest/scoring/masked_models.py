@@ -1,10 +1,10 @@
-"""Loads a masked language model, and runs it with the vocabulary head at the masked position only."""
+"""Loads a masked language model, and runs it so that only the masked position goes through its last parts."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from fairtest.errors import ModelError
 from fairtest.specs import PRECISIONS
 from fairtest.training.forward import TokenBatch
-from fairtest.training.models import LoadedModel, quiet_transformers
+from fairtest.training.models import LoadedModel, decoder_layers, quiet_transformers
 from fairtest.training.sources import ModelSource
 
+# Modules of a layer behind which positions no longer see each other: BERT's and its kin's, DistilBERT's.
+_AFTER_ATTENTION = ("attention", "sa_layer_norm")
 _EXACT = 1e-4
 _SAME = 1e-6
 _GIVE = (
@@ -70,11 +72,11 @@ def load_masked_model(source: ModelSource) -> LoadedModel:
 
 
 class MaskedForward:
-    """A masked language model whose head works on one position of each row.
+    """A masked language model whose vocabulary head works on one position of each row.
 
-    The head is the model's own: the states that its body hands to it are replaced by those of the wanted positions, so
-    no family needs a rule. That is checked once against all logits of a small padded batch; where they differ, the
-    head is applied everywhere.
+    The head is the model's own: behind the last attention, or at the latest behind the body, the states are replaced
+    by those of the wanted positions, so no family needs a rule. Each place is checked against all logits of a small
+    padded batch; where none gives the same, the head is applied everywhere.
 
     Args:
         precision: "bfloat16" runs the matrix products in bfloat16 (autocast); weights stay as they are.
@@ -94,14 +96,14 @@ class MaskedForward:
         self._half = precision == "bfloat16"
         self._types = "token_type_ids" in inspect.signature(self.model.forward).parameters
         self._pad = int(getattr(self.model.config, "pad_token_id", None) or 0)
-        self._whole = self.model.base_model is self.model
+        self._place: nn.Module | None = None
         self.vocabulary = 0
         self._check()
 
     @property
     def splits(self) -> bool:
         """Whether the head can be applied to single positions."""
-        return not self._whole
+        return self._place is not None
 
     @property
     def mask_id(self) -> int:
@@ -161,15 +163,24 @@ class MaskedForward:
                 where=where,
                 fix="set mask_token in tokenizer_config.json to the token that the model was trained with",
             )
-        if not self._whole:
-            positions = torch.tensor([4, 1])
-            try:
-                found = self._logits_at(batch, positions)
-                same = found.shape == (2, self.vocabulary)
-                same = same and torch.allclose(found, logits[[0, 1], positions], atol=_EXACT, rtol=_EXACT)
-            except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-                same = False
-            self._whole = not same
+        positions = torch.tensor([4, 1])
+        wanted = logits[[0, 1], positions]
+        self._place = next((place for place in self._places() if self._agrees(place, batch, positions, wanted)), None)
+
+    def _places(self) -> Iterator[nn.Module]:
+        with contextlib.suppress(ModelError):
+            _, layers = decoder_layers(self.model)
+            yield from (module for name, module in layers[-1].named_children() if name in _AFTER_ATTENTION)
+        if self.model.base_model is not self.model:
+            yield self.model.base_model
+
+    def _agrees(self, place: nn.Module, batch: TokenBatch, positions: Tensor, wanted: Tensor) -> bool:
+        self._place = place
+        try:
+            found = self._logits_at(batch, positions)
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+            return False
+        return found.shape == wanted.shape and torch.allclose(found, wanted, atol=_EXACT, rtol=_EXACT)
 
     def _inputs(self, batch: TokenBatch) -> dict[str, Tensor | bool]:
         inputs: dict[str, Tensor | bool] = {
@@ -188,13 +199,20 @@ class MaskedForward:
     def _logits_at(self, batch: TokenBatch, positions: Tensor) -> Tensor:
         rows = torch.arange(len(positions), device=self.device)
         columns = positions.to(self.device)
-        if self._whole:
+        if self._place is None:
             return self._all_logits(batch)[rows, columns]
+        width = batch.input_ids.shape[1]
 
-        def keep_wanted(_body: nn.Module, _inputs: Any, output: Any) -> Any:
-            return type(output)(last_hidden_state=output[0][rows, columns][:, None])
+        def keep_wanted(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            states = output if isinstance(output, Tensor) else output[0]
+            if states.shape[1] != width:  # a layer that runs more than once
+                return output
+            kept = states[rows, columns][:, None]
+            if isinstance(output, Tensor):
+                return kept
+            return (kept, *output[1:]) if isinstance(output, tuple) else type(output)(last_hidden_state=kept)
 
-        handle = self.model.base_model.register_forward_hook(keep_wanted)
+        handle = self._place.register_forward_hook(keep_wanted)
         try:
             return self._all_logits(batch)[:, 0]
         finally:

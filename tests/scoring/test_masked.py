@@ -181,15 +181,25 @@ def test_each_distinct_masked_row_goes_through_the_model_once():
     assert steps == [(1, 1)]
 
 
-def test_the_head_sees_the_masked_position_only():
-    model = bert()
-    shapes = []
-    model.model.cls.register_forward_hook(lambda _module, inputs, _output: shapes.append(tuple(inputs[0].shape)))
+# What comes first behind the last attention; ALBERT runs one layer several times, so only its head is behind it.
+BEHIND = {
+    "bert": ("bert.encoder.layer.1.intermediate", "cls"),
+    "roberta": ("roberta.encoder.layer.1.intermediate", "lm_head"),
+    "distilbert": ("distilbert.transformer.layer.1.ffn", "vocab_transform"),
+    "electra": ("electra.encoder.layer.1.intermediate", "generator_predictions"),
+    "albert": ("predictions",),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_lies_behind_the_last_attention_sees_the_masked_position_only(name):
+    model, shapes = FAMILIES[name](), []
     forward = MaskedForward(model)
-    shapes.clear()
+    for module in map(model.model.get_submodule, BEHIND[name]):
+        module.register_forward_hook(lambda _module, inputs, _output: shapes.append(tuple(inputs[0].shape)))
     forward.logits_at([[2, 4, 3], [2, 4, 9, 10, 3]], [1, 3])
     assert forward.splits
-    assert shapes == [(2, 1, 16)]
+    assert shapes == [(2, 1, 16)] * len(BEHIND[name])
 
 
 class _LooksAround(nn.Module):
