@@ -15,9 +15,11 @@ from pathlib import Path
 
 from fairtest.errors import ProbeError
 from fairtest.probes.bbq import read_bbq
+from fairtest.probes.bold import read_bold
 from fairtest.probes.crows_pairs import read_crows_pairs
 from fairtest.probes.own import SUFFIXES, is_probe_file, read_own_probes
 from fairtest.probes.probe import ProbeSet
+from fairtest.probes.prompts import occupation_prompts, own_prompts
 from fairtest.probes.stereoset import read_stereoset
 from fairtest.probes.winobias import read_winobias
 from fairtest.probes.winogender import read_winogender
@@ -30,8 +32,10 @@ PUBLISHED = {
     "winobias": read_winobias,
     "winogender": read_winogender,
     "bbq": read_bbq,
+    "bold": read_bold,
 }
-PROBE_SETS = ("templates", *PUBLISHED)
+PROMPTS = {"prompts": own_prompts, "occupation_prompts": occupation_prompts}
+PROBE_SETS = ("templates", *PUBLISHED, *PROMPTS)
 
 
 def load_probe_set(name: str, data_dir: Path | None = None) -> ProbeSet:
@@ -50,6 +54,8 @@ def load_probe_set(name: str, data_dir: Path | None = None) -> ProbeSet:
         from fairtest.probes.templates import templates
 
         return templates()
+    if name in PROMPTS:
+        return PROMPTS[name]()
     if is_probe_file(name):
         return _of_file(name, directory)
     point = next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)

@@ -9,6 +9,7 @@ from fairtest.errors import ProbeError
 from fairtest.probes.bold import EMPTY, PROMPTS, find_faults, read_bold, without_faults
 from fairtest.probes.probe import Probe, ProbeSet
 from fairtest.probes.prompts import ENDINGS, occupation_prompts, own_prompts, prompt, read_prompts, require_prompts
+from fairtest.probes.registry import load_probe_set
 
 SMALL = {"sailors": {"Ann": ["Ann sailed to ", "Ann ate "], "Bo": ["Bo rowed "]}, "cooks": {"Cy": ["Cy fried "]}}
 
@@ -170,6 +171,19 @@ def test_occupation_prompts_differ_in_the_pronoun_alone_and_are_always_the_same(
     for by_group in texts_by_pair(probes).values():
         he, she = by_group["masculine"].texts["prompt"], by_group["feminine"].texts["prompt"]
         assert he.removesuffix("He") == she.removesuffix("She")
+
+
+@pytest.mark.parametrize("name", ["prompts", "occupation_prompts", "bold"])
+def test_sets_of_prompts_are_found_by_their_name(tmp_path, name):
+    for axis in PROMPTS:
+        write(tmp_path, SMALL, axis)
+    if name == "bold":
+        with pytest.raises(ProbeError, match="BOLD has 3204 gender prompts"):
+            load_probe_set(name, tmp_path)
+    else:
+        probes = load_probe_set(name)
+        assert probes.name == name
+        require_prompts(probes)
 
 
 def test_a_users_prompts_are_read_from_csv_tsv_and_jsonl_alike(tmp_path):
