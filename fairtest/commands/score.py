@@ -25,13 +25,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", help="a directory, a hub id, or an embedded name (fairtest/tiny, smollm2-135m)"
     )
     parser.add_argument(
-        "probes", metavar="PROBES", help="templates, stereoset, crows_pairs, ..., or a file of your own pairs"
+        "probes", metavar="PROBES", help="templates, stereoset, crows_pairs, ..., or a file of your own probes"
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="where published probe sets lie (default: $FAIRTEST_DATA_DIR)"
     )
     parser.add_argument(
-        "--metric", action="append", metavar="NAME", help="this metric alone; may be given several times"
+        "--metric",
+        action="append",
+        metavar="NAME",
+        help="this metric alone, perhaps on one axis (templates.log_ratio[race]); may be given several times",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the estimates as JSON")
     parser.add_argument(
@@ -93,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
 def _lines(scored: ModelScores) -> list[str]:
     estimates = scored.estimates
     lines = [f"{scored.model} (SHA-256 {scored.model_digest[:12]}) on {scored.probe_set}", ""]
-    header = ("metric", "estimate", "95% interval", "target", "items", "clusters", "ties")
+    header = ("metric", "estimate", "95% interval", "target", "items", "clusters")
     rows = [_row(one) for one in estimates]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     for row in (header, *rows):
@@ -101,6 +104,7 @@ def _lines(scored: ModelScores) -> list[str]:
             f"{cell:<{width}}" if not place else f"{cell:>{width}}" for place, (cell, width) in _placed(row, widths)
         ]
         lines.append("  ".join(cells).rstrip())
+    lines += [f"{one.metric}: {one.ties} ties" for one in estimates if one.ties]
     excluded = {(one.metric, reason): count for one in estimates for reason, count in one.excluded.items()}
     lines += [f"{metric}: {count} items without a value: {reason}" for (metric, reason), count in excluded.items()]
     if scored.skipped:
@@ -123,5 +127,4 @@ def _row(one: ModelEstimate) -> tuple[str, ...]:
         f"{one.target:g}",
         str(one.items),
         str(one.clusters),
-        str(one.ties),
     )

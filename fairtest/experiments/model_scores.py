@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from fairtest.experiments.experiment import SCORING_VERSION
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.metrics import MetricRef, item_values
 from fairtest.metrics.metric import ItemValues, Metric
-from fairtest.metrics.pairs import pair_metrics
+from fairtest.metrics.own_probes import STATISTICS
 from fairtest.metrics.registry import metrics_of
-from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, ProbeSet
+from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, UNRELATED, ProbeSet
 from fairtest.scoring.scores import ProbeScores, join_scores
 from fairtest.statistics.intervals import mean_interval
 from fairtest.store import Store
@@ -152,11 +152,12 @@ def _by_protocol(refs: Sequence[MetricRef], kind: str) -> dict[str, list[MetricR
 
 
 def _metrics_of(probes: ProbeSet) -> tuple[Metric, ...]:
-    """The metrics registered for the set; for pairs of a user's own, those of pairs."""
+    """The metrics registered for the set; of a file of one's own, the statistics that its roles allow."""
     known = metrics_of(probes.name)
     if known or not {STEREOTYPE, ANTI_STEREOTYPE} <= set(probes.roles):
         return known
-    return pair_metrics(probes.name)
+    names = [name for name in STATISTICS if UNRELATED in probes.roles or not name.startswith("lms")]
+    return tuple(replace(STATISTICS[name], name=f"{probes.name}:{name}", probe_set=probes.name) for name in names)
 
 
 def model_kind(source: ModelSource) -> str:
