@@ -1,6 +1,6 @@
 """How fast texts are scored, how much memory that takes, and whether other programs come to the same scores.
 
-    python benchmarks/scoring.py                 all tables (an hour or so on one core)
+    python benchmarks/scoring.py                 all tables (an hour and a half or so on one core)
     python benchmarks/scoring.py --quick         toy models and 60 pairs, to see that it works (within half a minute)
     python benchmarks/scoring.py --parts causal  the causal models only
     python benchmarks/scoring.py --json FILE     the rows as JSON too
@@ -49,6 +49,7 @@ import gc
 import statistics
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"the data directory {data_dir()} is absent: set FAIRTEST_DATA_DIR", file=sys.stderr)
         return 2
     rounds = options.rounds or (1 if options.quick else 3)
-    spread = options.masked_pairs or (QUICK_MASKED_PAIRS if options.quick else 100)
+    spread = options.masked_pairs or (QUICK_MASKED_PAIRS if options.quick else 50)
     progress("training tokenizers")
     shape = QUICK if options.quick else FULL
     pairs = options.pairs or (QUICK_PAIRS if options.quick else None)
@@ -219,8 +220,7 @@ def memory_rows(setting: Setting) -> list[Row]:
         row = Row(f"memory, {setting.model}", f"{len(many.probes().probes)} pairs")
         progress(f"{row.case}: {row.method}")
         row.peak_mib = peak_mib(peak_with_pairs, many)
-        if (held := peak_mib(size_of_pairs, many)) is not None:
-            row.note = f"the pairs themselves: {held:.1f} MiB"
+        row.note = f"the pairs themselves: {size_of_pairs(many):.1f} MiB"
         rows.append(row)
     for row in rows:
         row.ratio = row.peak_mib / rows[0].peak_mib if row.peak_mib and rows[0].peak_mib else None
@@ -250,14 +250,13 @@ def peak_with_pairs(setting: Setting) -> float:
 
 
 def size_of_pairs(setting: Setting) -> float:
-    """MiB of the pairs alone."""
-    gc.collect()
-    before = resident_mib()
+    """MiB of the pairs alone, by Python's own account."""
+    tracemalloc.start()
     probes = setting.probes()
     gc.collect()
-    held = resident_mib() - before
-    del probes
-    return held
+    held = tracemalloc.get_traced_memory()[0] / 2**20
+    tracemalloc.stop()
+    return held if probes.probes else 0.0
 
 
 def use_threads(threads: int) -> None:
@@ -276,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", nargs="+", choices=known, metavar="METHOD", help=f"of: {'; '.join(known)}")
     parser.add_argument("--rounds", type=int, help="rounds of timing (3, or 1 with --quick)")
     parser.add_argument("--pairs", type=int, help="the first so many pairs (all 1508, or 60 with --quick)")
-    parser.add_argument("--masked-pairs", type=int, help="pairs of the part masked (100, or 8 with --quick)")
+    parser.add_argument("--masked-pairs", type=int, help="pairs of the part masked (50, or 8 with --quick)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch and of the tokenizers (1)")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what seconds are (wall)")
     parser.add_argument("--no-memory", action="store_true", help="leave out the column of peak memory")

@@ -81,3 +81,39 @@ def test_counterfactuals_of_every_method_are_counted_and_timed(tmp_path):
     for row in given:
         if row["method"] == "fairtest":
             assert f"{row['case']}: fairtest misses {row['n'] - row['exact']} of {row['n']}" in done.stdout
+
+
+def test_scorers_agree_with_one_text_at_a_time_and_are_timed(tmp_path, data_dir):
+    script, target = SCRIPT.with_name("scoring.py"), tmp_path / "rows.json"
+    parts = ("--parts", "causal", "masked", "masked-all", "--no-memory")
+    done = subprocess.run(
+        [sys.executable, str(script), "--quick", "--pairs", "20", "--masked-pairs", "3", *parts, "--json", str(target)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FAIRTEST_DATA_DIR": str(data_dir)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    rows = json.loads(target.read_text(encoding="utf-8"))
+    assert all(row.keys() >= COLUMNS for row in rows)
+    cases = dict.fromkeys(row["case"] for row in rows)
+    assert list(cases) == [
+        "GPT-2, 20 pairs",
+        "BERT, mlm-unmodified, 3 pairs",
+        "BERT, mlm-pll, 3 pairs",
+        "BERT, mlm-unmodified, 20 pairs",
+    ]
+    for row in rows:
+        assert row["method"] in done.stdout
+        if row["seconds"] is None:  # another library, which is optional
+            assert row["note"].startswith(("not installed", "does not import"))
+            continue
+        assert row["seconds"] > 0
+        assert row["ratio"] == 1.0 if row["method"] == "fairtest" else row["ratio"] > 0
+        assert (row["of_limit"] is not None) == (row["method"] == "fairtest")
+        if row["case"] != "BERT, mlm-unmodified, 20 pairs":
+            assert row["error"] < 1e-3
+            assert row["decisions"] == 0
+    assert {row["method"] for row in rows if row["seconds"]} >= {"fairtest", "one at a time"}
