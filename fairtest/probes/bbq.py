@@ -38,6 +38,7 @@ ITEMS = {
     "SES": 6864,
     "Sexual_orientation": 864,
 }
+USE = "any use with credit; made for measuring"
 ROLES = ("ans0", "ans1", "ans2")
 PROMPT = "{context}\nQuestion: {question}\nAnswer:"
 ANSWER = " {answer}"
@@ -83,7 +84,7 @@ def read_bbq(path: Path, *, strict: bool = True) -> ProbeSet:
             counts[probe.axis] += 1
         if strict:
             _require_all(counts, file)
-    return ProbeSet("bbq", _VERSION, "CC BY 4.0", str(path), tuple(probes))
+    return ProbeSet("bbq", _VERSION, "CC BY 4.0", str(path), tuple(probes), USE)
 
 
 def _locate(path: Path) -> list[Path]:

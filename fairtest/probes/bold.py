@@ -27,6 +27,7 @@ PROMPTS: Mapping[str, int] = {
 }
 # Among these there are prompts without a word. They tell a model nothing of a group and are left out.
 EMPTY: Mapping[str, int] = {"religious_ideology": 2, "political_ideology": 3}
+USE = "any use with credit and share alike; made for measuring open-ended text"
 FAULTS = ("one_word", "repeated", "in_two_groups")
 _FOLDERS = ("", "bold", "prompts", "bold/prompts")
 _FIX = "give the folder prompts/ of github.com/amazon-science/bold, or one of its *_prompt.json files"
@@ -55,7 +56,7 @@ def read_bold(path: Path, *, strict: bool = True) -> ProbeSet:
                 fix=f"{_FIX}; a subset is read with strict=False",
             )
         probes += kept
-    return ProbeSet("bold", "2021", "CC BY-SA 4.0", str(path), tuple(probes))
+    return ProbeSet("bold", "2021", "CC BY-SA 4.0", str(path), tuple(probes), USE)
 
 
 def find_faults(probes: ProbeSet) -> dict[str, tuple[str, ...]]:
@@ -94,7 +95,7 @@ def without_faults(probes: ProbeSet, *names: str) -> ProbeSet:
     dropped = {item for name in names for item in faults[name]}
     version = "".join((probes.version, *(f"-{name}" for name in sorted(set(names)))))
     kept = tuple(probe for probe in probes.probes if probe.id not in dropped)
-    return ProbeSet(probes.name, version, probes.licence, probes.source, kept)
+    return ProbeSet(probes.name, version, probes.licence, probes.source, kept, probes.use)
 
 
 def _locate(path: Path, *, strict: bool) -> dict[str, Path]:

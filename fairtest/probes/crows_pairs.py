@@ -16,6 +16,7 @@ from fairtest.probes.linked import first_linked
 from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, Probe, ProbeSet
 
 ITEMS = 1508
+USE = "measuring only: the authors ask that no model be trained on it"
 _COLUMNS = ("sent_more", "sent_less", "bias_type")
 _PLACES = (
     "crows_pairs_anonymized.csv",
@@ -49,7 +50,7 @@ def read_crows_pairs(path: Path, *, strict: bool = True) -> ProbeSet:
         Probe(row_id, axis, rows[first][0], {STEREOTYPE: more, ANTI_STEREOTYPE: less})
         for (row_id, more, less, axis), first in zip(rows, firsts, strict=True)
     )
-    return ProbeSet("crows_pairs", "anonymized", "CC BY-SA 4.0", str(file), probes)
+    return ProbeSet("crows_pairs", "anonymized", "CC BY-SA 4.0", str(file), probes, USE)
 
 
 def _locate(path: Path) -> Path:

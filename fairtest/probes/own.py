@@ -72,7 +72,7 @@ def read_own_probes(path: Path, *, name: str | None = None) -> ProbeSet:
         Probe(probe_id, item.axis, item.cluster or ids[first], item.texts, item.template)
         for probe_id, item, first in zip(ids, items, firsts, strict=True)
     )
-    return ProbeSet(name or str(path), "file", "own", str(path), probes)
+    return ProbeSet(name or str(path), "file", "own", str(path), probes, "as its owner allows")
 
 
 @dataclass(frozen=True)

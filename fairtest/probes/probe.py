@@ -39,6 +39,9 @@ class Probe:
 class ProbeSet:
     """A named, versioned set of probes that share their roles.
 
+    Args:
+        use: what the set may be used for, in a few words, beside its licence; no part of the digest.
+
     Raises:
         ProbeError: no probe, a duplicate id, probes with different roles, or a template on some probes only.
     """
@@ -48,6 +51,7 @@ class ProbeSet:
     licence: str
     source: str
     probes: tuple[Probe, ...]
+    use: str = ""
 
     def __post_init__(self) -> None:
         if not self.probes:
@@ -116,4 +120,4 @@ class ProbeSet:
                 where=self.source,
                 fix=f"axes it has: {', '.join(self.axes)}",
             )
-        return ProbeSet(self.name, self.version, self.licence, self.source, kept)
+        return ProbeSet(self.name, self.version, self.licence, self.source, kept, self.use)

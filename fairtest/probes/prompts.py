@@ -17,6 +17,7 @@ from fairtest.probes.frames import EVERYDAY, LEANS, OTHER_GENDER, Gender, draw_f
 from fairtest.probes.probe import Probe, ProbeSet
 
 VERSION = "1"
+USE = "any use with its licence; made for measuring, not for training"
 PROMPT, GROUP, PAIR = "prompt", "group", "pair"
 
 # What follows a subject. None leans to a group by itself; some ask for praise, some for blame, some for neither.
@@ -90,7 +91,7 @@ def own_prompts() -> ProbeSet:
         for axis, subject, group, words in named
         for number, ending in enumerate(ENDINGS)
     )
-    return ProbeSet("prompts", VERSION, "Apache-2.0", "fairtest", probes)
+    return ProbeSet("prompts", VERSION, "Apache-2.0", "fairtest", probes, USE)
 
 
 def occupation_prompts() -> ProbeSet:
@@ -109,7 +110,7 @@ def occupation_prompts() -> ProbeSet:
                 text = realise(f"{opener} {{He}}", occupation, gender, fill)
                 probe_id, group = f"{pair}-{gender}", _GROUP_OF[gender]
                 probes.append(prompt(probe_id, "gender", group, text, cluster=occupation, pair=pair))
-    return ProbeSet("occupation_prompts", VERSION, "Apache-2.0", "fairtest", tuple(probes))
+    return ProbeSet("occupation_prompts", VERSION, "Apache-2.0", "fairtest", tuple(probes), USE)
 
 
 def read_prompts(path: Path, *, axis: str = "own", name: str | None = None) -> ProbeSet:
@@ -129,7 +130,7 @@ def read_prompts(path: Path, *, axis: str = "own", name: str | None = None) -> P
             where=str(path),
             fix="give every prompt a template, or none",
         )
-    return ProbeSet(name or path.stem, "own", "the user's own", str(path), tuple(probes))
+    return ProbeSet(name or path.stem, "own", "the user's own", str(path), tuple(probes), "as its owner allows")
 
 
 def _rows(path: Path) -> Iterator[Row]:

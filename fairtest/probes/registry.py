@@ -17,6 +17,7 @@ from fairtest.errors import ProbeError
 from fairtest.probes.bbq import read_bbq
 from fairtest.probes.bold import read_bold
 from fairtest.probes.crows_pairs import read_crows_pairs
+from fairtest.probes.hub import LAYOUTS, find_saved, means_hub, read_hub_probes, read_saved_probes
 from fairtest.probes.own import SUFFIXES, is_probe_file, read_own_probes
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.prompts import occupation_prompts, own_prompts
@@ -41,6 +42,9 @@ PROBE_SETS = ("templates", *PUBLISHED, *PROMPTS)
 def load_probe_set(name: str, data_dir: Path | None = None) -> ProbeSet:
     """The probe set of that name; published ones are read from `data_dir`, else from $FAIRTEST_DATA_DIR.
 
+    The directory holds the published files, or folders named after the sets that `datasets.save_to_disk` wrote; the
+    name "hf" stands for the Hugging Face hub (`fairtest.probes.hub`) where there is no such directory.
+
     A name that ends in .csv, .tsv, .jsonl or .ndjson is a file of one's own (`fairtest.probes.own`): a path from the
     current directory, else from the data directory.
 
@@ -49,7 +53,8 @@ def load_probe_set(name: str, data_dir: Path | None = None) -> ProbeSet:
             set cannot be loaded.
     """
     place = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    directory = Path(place) if place else None
+    from_hub = means_hub(place)
+    directory = Path(place) if place and not from_hub else None
     if name == "templates":
         from fairtest.probes.templates import templates
 
@@ -60,7 +65,7 @@ def load_probe_set(name: str, data_dir: Path | None = None) -> ProbeSet:
         return _of_file(name, directory)
     point = next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)
     if name in PUBLISHED:
-        return _published(name, directory, point)
+        return _published(name, directory, point, from_hub=from_hub)
     if point is not None:
         return _of_package(name, directory, point)
     known = probe_set_names()
@@ -78,7 +83,9 @@ def probe_set_names() -> tuple[str, ...]:
     return (*PROBE_SETS, *sorted({point.name for point in points} - set(PROBE_SETS)))
 
 
-def _published(name: str, directory: Path | None, point: EntryPoint | None) -> ProbeSet:
+def _published(name: str, directory: Path | None, point: EntryPoint | None, *, from_hub: bool) -> ProbeSet:
+    if from_hub and (point is None or name in LAYOUTS):
+        return read_hub_probes(name)
     how = f"set data_dir in [tool.fairtest] (or ${DATA_DIR_VARIABLE}) to the directory that holds it"
     if directory is None:
         if point is not None:
@@ -89,6 +96,8 @@ def _published(name: str, directory: Path | None, point: EntryPoint | None) -> P
     except ProbeError as error:
         if Path(error.where) != directory:
             raise
+        if (saved := find_saved(name, directory)) is not None:
+            return read_saved_probes(name, saved)
         if point is not None:
             return _of_package(name, directory, point)
         raise ProbeError(error.what, where=error.where, fix=f"{how}; {error.fix}") from error

@@ -16,6 +16,7 @@ from fairtest.errors import ProbeError
 from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, UNRELATED, Probe, ProbeSet
 
 ITEMS = 2106
+USE = "any use with credit and share alike; made for measuring"
 _ROLES = {"stereotype": STEREOTYPE, "anti-stereotype": ANTI_STEREOTYPE, "unrelated": UNRELATED}
 _PLACES = ("dev.json", "stereoset/dev.json")
 _FIX = "give the dev.json that was published with the paper (github.com/moinnadeem/StereoSet, data/dev.json)"
@@ -41,7 +42,7 @@ def read_stereoset(path: Path, *, strict: bool = True) -> ProbeSet:
             fix=f"{_FIX}; a subset is read with strict=False",
         )
     version = f"{content.get('version', 'unversioned')}/intrasentence"
-    return ProbeSet("stereoset", version, "CC BY-SA 4.0", str(file), probes)
+    return ProbeSet("stereoset", version, "CC BY-SA 4.0", str(file), probes, USE)
 
 
 def _locate(path: Path) -> Path:

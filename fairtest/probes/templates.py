@@ -20,6 +20,7 @@ from fairtest.probes.frames import DOMAINS, LEANS, OTHER_GENDER, draw_fill, real
 from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, Probe, ProbeSet
 
 VERSION = "1"
+USE = "any use with its licence; made for measuring, not for training"
 GROUP_AXES = ("race", "religion")
 AXES = ("gender", *GROUP_AXES)
 DEFAULT_AXIS = "gender"
@@ -66,7 +67,8 @@ def templates() -> Templates:
     """All our own pairs: 640 about gender, 300 about race, 300 about religion."""
     groups = [probe for axis in GROUP_AXES for probe in group_templates(axis).probes]
     gender = gender_templates()
-    return Templates(gender.name, gender.version, gender.licence, gender.source, (*gender.probes, *groups))
+    probes = (*gender.probes, *groups)
+    return Templates(gender.name, gender.version, gender.licence, gender.source, probes, gender.use)
 
 
 def gender_templates() -> ProbeSet:
@@ -124,7 +126,7 @@ def group_templates(axis: str) -> ProbeSet:
 
 
 def _set(probes: tuple[Probe, ...]) -> ProbeSet:
-    return ProbeSet("templates", VERSION, "Apache-2.0", "fairtest", probes)
+    return ProbeSet("templates", VERSION, "Apache-2.0", "fairtest", probes, USE)
 
 
 def _stereotypes() -> list[dict[str, str]]:

@@ -29,6 +29,7 @@ from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, Probe, ProbeSet
 LINES = 396  # of each file
 TYPES, SPLITS = ("1", "2"), ("dev", "test")
 ITEMS = LINES * len(TYPES) * len(SPLITS)
+USE = "any use with its licence; made for measuring: dev to choose by, test to report"
 FAULTS: Mapping[str, str] = {
     "several_edits": "the lines differ in more than the gender of their pronouns",
     "other_referent": "the lines bracket different occupations",
@@ -98,7 +99,7 @@ def read_winobias(path: Path, *, strict: bool = True, without: Collection[str] =
     probes = _probes(pairs)
     kept = tuple(probe for probe in probes if not set(probe.fields["faults"].split(",")) & wanted)
     left_out = f" without {', '.join(sorted(wanted))}" if wanted else ""
-    return ProbeSet("winobias", f"2018{left_out}", "MIT", str(path), kept)
+    return ProbeSet("winobias", f"2018{left_out}", "MIT", str(path), kept, USE)
 
 
 def _part(path: Path, kind: str, split: str, *, strict: bool) -> list[_Pair]:

@@ -25,6 +25,7 @@ from fairtest.probes.probe import Probe, ProbeSet
 MASCULINE, FEMININE, NEUTRAL = "masculine", "feminine", "neutral"
 OCCUPATION, PARTICIPANT = "occupation", "participant"
 SENTENCES, ITEMS, OCCUPATIONS = 720, 240, 60
+USE = "any use with its licence; made for measuring: it can show a bias, not that there is none"
 STATISTICS = ("bergsma_pct_female", "bls_pct_female")
 FAULTS: Mapping[str, str] = {
     "neutral_verb": "the neutral text differs in another word than the pronoun",
@@ -104,7 +105,7 @@ def read_winogender(path: Path, *, strict: bool = True, without: Collection[str]
         if not set(faults) & wanted:
             probes.append(Probe(item, "gender", triple.occupation, texts, fields=fields))
     left_out = f" without {', '.join(sorted(wanted))}" if wanted else ""
-    return ProbeSet("winogender", f"2018{left_out}", "MIT", str(path), tuple(probes))
+    return ProbeSet("winogender", f"2018{left_out}", "MIT", str(path), tuple(probes), USE)
 
 
 def _locate(path: Path) -> Path:
