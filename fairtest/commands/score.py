@@ -1,4 +1,7 @@
-"""`fairtest score MODEL PROBES`: every metric of a probe set on one model, from the store where it was asked before."""
+"""`fairtest score MODEL PROBES`: every metric of a probe set on one model, from the store where it was asked before.
+
+Sets of prompts, which a model continues, are measured with --scorer (fairtest.commands.generate).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairtest.commands import generate
+
 if TYPE_CHECKING:
     from fairtest.experiments.model_scores import ModelEstimate, ModelScores
 
@@ -19,13 +24,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.description = (
         "Scores a model on a probe set and shows every metric with its 95% interval over clusters of items. An interval"
-        " is about this checkpoint alone: another training run may differ by more."
+        " is about this checkpoint alone: another training run may differ by more. On a set of prompts, --scorer"
+        " compares what the model writes about two groups."
     )
     parser.add_argument(
         "model", metavar="MODEL", help="a directory, a hub id, or an embedded name (fairtest/tiny, smollm2-135m)"
     )
     parser.add_argument(
-        "probes", metavar="PROBES", help="templates, stereoset, crows_pairs, ..., or a file of your own probes"
+        "probes", metavar="PROBES", help="templates, stereoset, prompts, ..., or a file of your own probes"
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="where published probe sets lie (default: $FAIRTEST_DATA_DIR)"
@@ -44,11 +50,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cache-dir", type=Path, default=Path(".fairtest"), metavar="DIR", help="the store (default .fairtest)"
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")
+    generate.add_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from fairtest.errors import MetricError
+    if options.scorer is not None:
+        return generate.run(options)
+    generate.require_no_options(options)
+    from fairtest.errors import MetricError, ProbeError
     from fairtest.experiments.model_scores import score_model
     from fairtest.experiments.progress import Progress
     from fairtest.metrics import parse_metric
@@ -63,7 +73,12 @@ def _run(options: argparse.Namespace) -> int:
             where="--items",
             fix="name one: --metric templates.log_ratio",
         )
-    probes = load_probe_set(options.probes, options.data)
+    try:
+        probes = load_probe_set(options.probes, options.data)
+    except ProbeError:
+        generate.require_no_prompts_file(options.probes, options.data)
+        raise
+    generate.require_no_prompts(probes)
     other = [str(ref) for ref in refs if ref.metric.probe_set != probes.name]
     if other:
         raise MetricError(
