@@ -1,6 +1,7 @@
 """Metrics of a user's own probes, written as the file and a statistic: `probes/mine.csv:log_ratio[gender]`.
 
-Every file has `preference`, `preference_norm` and `log_ratio` (`fairtest.metrics.pairs`); one with a column `unrelated`
+Every file has `preference`, `preference_norm` and `log_ratio`, and for masked models `mlm_preference` and
+`mlm_log_ratio` (`fairtest.metrics.pairs`); one with a column `unrelated`
 has `lms` and `lms_norm` as well (`fairtest.metrics.stereoset`).
 """
 
@@ -14,7 +15,7 @@ from dataclasses import replace
 from fairtest.errors import MetricError
 from fairtest.metrics import stereoset
 from fairtest.metrics.metric import Metric
-from fairtest.metrics.pairs import pair_metrics
+from fairtest.metrics.pairs import masked_pair_metrics, pair_metrics
 from fairtest.probes.own import SUFFIXES
 
 _ENDINGS = "|".join(map(re.escape, SUFFIXES))
@@ -23,6 +24,7 @@ STATISTICS: Mapping[str, Metric] = {
     metric.name.partition(".")[2]: metric
     for metric in (
         *pair_metrics("own"),
+        *masked_pair_metrics("own"),
         *(metric for metric in stereoset.METRICS if metric.name in {"stereoset.lms", "stereoset.lms_norm"}),
     )
 }

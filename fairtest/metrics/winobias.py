@@ -16,10 +16,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from fairtest.errors import MetricError
-from fairtest.metrics.pairs import log_ratio, pair_metrics, preference
+from fairtest.metrics.pairs import log_ratio, masked_pair_metrics, pair_metrics, preference
 from fairtest.scoring.scores import ProbeScores
 
-METRICS = pair_metrics("winobias")
+METRICS = (*pair_metrics("winobias"), *masked_pair_metrics("winobias"))
 
 
 @dataclass(frozen=True, slots=True)

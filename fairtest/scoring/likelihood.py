@@ -44,8 +44,10 @@ def score_probe_set(
         ProbeError: a text is longer than the model reads, or has no token to score (the message names the item), or
             the tokenizer does not know the texts.
         MetricError: a score is not finite, or the protocol is unknown.
-        ModelError: the tokenizer has no token that could stand in front of a text, or more tokens than the model.
+        ModelError: the model is a masked one, or the tokenizer has no token that could stand in front of a text, or
+            more tokens than the model.
     """
+    require_causal(loaded)
     roles = probes.roles
     texts = [probe.prompt + probe.texts[role] for probe in probes.probes for role in roles]
     rows = _rows(loaded, texts, protocol, None)
@@ -162,6 +164,21 @@ def score_records(
 
 def _sum(scores: Sequence[TextScore]) -> TextScore:
     return TextScore(sum(score.log_prob for score in scores), sum(score.tokens for score in scores))
+
+
+def require_causal(loaded: LoadedModel) -> None:
+    """Checks what the configuration says; a model that says nothing is tried out when it is split (CausalForward).
+
+    Raises:
+        ModelError: the model is a masked language model.
+    """
+    names = [name for name in loaded.model.config.architectures or () if name.endswith("ForMaskedLM")]
+    if names:
+        raise ModelError(
+            f"model {loaded.source.name!r} is a masked language model ({names[0]}), which gives a text no probability",
+            where=loaded.source.location,
+            fix="score it with load_masked_model and score_masked_probe_set (fairtest.scoring), or `fairtest score`",
+        )
 
 
 def _longest(loaded: LoadedModel) -> int | None:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from fairtest.errors import ModelError
 from fairtest.training.models import LoadedModel
+from fairtest.training.tiled_head import linear_log_probs
 from fairtest.training.token_loss import token_losses
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def bos_id(tokenizer: PreTrainedTokenizerBase) -> int:
     )
 
 
+_TEXTS_AT_ONCE = 1024
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
     """Token ids of each text with exactly one `bos_id` in front and nothing appended, at most `max_length` ids in all.
 
@@ -55,20 +59,22 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
     if not texts:
         return []
     bos = bos_id(tokenizer)
-    encoded = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
     rows: list[list[int]] = []
-    for ids in encoded:
-        start = 0
-        while start < len(ids) and ids[start] == bos:
-            start += 1
-        rows.append([bos, *ids[start:]][:max_length])
+    # Slice by slice: what a tokenizer returns takes a hundred times the memory of the ids.
+    for first in range(0, len(texts), _TEXTS_AT_ONCE):
+        encoded = tokenizer(
+            list(texts[first : first + _TEXTS_AT_ONCE]),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        for ids in encoded:
+            start = 0
+            while start < len(ids) and ids[start] == bos:
+                start += 1
+            rows.append([bos, *ids[start:]][:max_length])
     return rows
 
 
@@ -175,7 +181,7 @@ class CausalForward:
             raise ModelError(
                 f"model {self.loaded.source.name!r} is not causal: its predictions change with tokens that come later",
                 where=self.loaded.source.location,
-                fix="give a left-to-right language model (GPT-2, Llama, ...); masked models are not supported here",
+                fix="give a left-to-right language model (GPT-2, Llama, ...); `fairtest score` takes masked ones too",
             )
         if not self._whole:
             hidden = self.hidden(batch)
@@ -242,10 +248,20 @@ class CausalForward:
         if torch.is_grad_enabled():
             return self._log_probs(hidden, targets)
         flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+        if self._plain_head(flat):
+            return linear_log_probs(flat, wanted, self._head.weight, self._head.bias).reshape(targets.shape)
         tile = max(1, self.tile_elements // self._vocabulary)
         parts = [self._log_probs(flat[i : i + tile], wanted[i : i + tile]) for i in range(0, len(wanted), tile)]
         found = torch.cat(parts) if parts else torch.zeros(0, device=hidden.device)
         return found.reshape(targets.shape)
+
+    def _plain_head(self, hidden: Tensor) -> bool:
+        """Whether the head is a matrix product in float32 on the CPU and nothing else."""
+        if not self.splits or type(self._head) is not nn.Linear or torch.is_autocast_enabled("cpu"):
+            return False
+        if self._head._forward_hooks or self._head._forward_pre_hooks:  # noqa: SLF001 - somebody wants to see it run
+            return False
+        return hidden.device.type == "cpu" and hidden.dtype == self._head.weight.dtype == torch.float32
 
     def _log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         logits = self.logits(hidden)
