@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from repository import CI_VARIABLES, REPOSITORY
 
 # Nothing is timed in a test; under CI the same examples are tried every time.
 settings.register_profile("fairtest", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("fairtest")
 
 pytest_plugins = ["pytester"]
-
-# What build servers set; the policy for undecided gates depends on them.
-CI_VARIABLES = ("CI", "BUILD_NUMBER", "JENKINS_URL", "TF_BUILD", "TEAMCITY_VERSION", "CODEBUILD_BUILD_ID")
-REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")

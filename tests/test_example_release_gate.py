@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY
+from repository import REPOSITORY
 
 EXAMPLE = REPOSITORY / "examples" / "release_gate"
 

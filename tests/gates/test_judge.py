@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from arms_of_numbers import NumbersArm, pretrained, ratios, tuned
-from conftest import CI_VARIABLES
+from repository import CI_VARIABLES
 
 from fairtest.errors import ComparisonError, MetricError
 from fairtest.gates.assertions import assert_no_amplification, assert_utility, undecided_policy
