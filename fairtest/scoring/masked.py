@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
 from fairtest.errors import ProbeError
-from fairtest.probes.probe import ProbeSet
-from fairtest.scoring.likelihood import BATCH_TOKENS, OnBatch
+from fairtest.probes.probe import Probe, ProbeSet
+from fairtest.scoring.likelihood import OnBatch
 from fairtest.scoring.masked_models import MaskedForward
-from fairtest.scoring.masked_protocols import EncodedText, Prediction, Row, masked_protocol
+from fairtest.scoring.masked_protocols import EncodedText, MaskedProtocol, Prediction, Row, masked_protocol
 from fairtest.scoring.scores import ProbeScores
 from fairtest.training.forward import MOST_UNKNOWN, require_embedded, unknown_share
 from fairtest.training.models import LoadedModel
@@ -18,6 +19,8 @@ from fairtest.training.models import LoadedModel
 _Context = tuple[Row, int]
 # Logits of a batch: 64 MiB in float32.
 _MOST_LOGITS = 1 << 24
+_BLOCK = 512  # probes whose masked rows are in memory at once
+BATCH_TOKENS = 2048  # shorter batches keep more of a small model in the cache than those of causal scoring
 
 
 def score_masked_probe_set(
@@ -46,20 +49,30 @@ def score_masked_probe_set(
     try:
         with torch.inference_mode():
             forward = MaskedForward(loaded, precision=precision)
-            encoded = _encoded(forward, probes)
-            asked = [
-                wanted.ask(probe, texts, forward.mask_id) for probe, texts in zip(probes.probes, encoded, strict=True)
-            ]
-            _require_predictions(probes, asked, protocol)
-            found = _log_probs(
-                forward, [p for by in asked for role in probes.roles for p in by[role]], batch_tokens, on_batch
-            )
+            blocks = [probes.probes[first : first + _BLOCK] for first in range(0, len(probes), _BLOCK)]
+            # All is checked and counted before the first forward pass, and read again block by block: what masked rows
+            # there are takes far more memory than their scores.
+            _require_known(forward, probes)
+            total = sum(_distinct(asked) for block in blocks for asked in (_asked(forward, probes, block, wanted),))
+            scores: list[dict[str, float]] = []
+            counts: list[dict[str, int]] = []
+            done = 0
+            for block in blocks:
+                asked = _asked(forward, probes, block, wanted)
+                told = None if on_batch is None else functools.partial(_tell, on_batch, done, total)
+                answers = iter(
+                    _log_probs(
+                        forward, [p for by in asked for role in probes.roles for p in by[role]], batch_tokens, told
+                    )
+                )
+                for by_role in asked:
+                    counts.append({role: len(by_role[role]) for role in probes.roles})
+                    scores.append(
+                        {role: wanted.combine([next(answers) for _ in by_role[role]]) for role in probes.roles}
+                    )
+                done += _distinct(asked)
     finally:
         loaded.model.train(was_training)
-    answers = iter(found)
-    scores = [
-        {role: wanted.combine([next(answers) for _ in by_role[role]]) for role in probes.roles} for by_role in asked
-    ]
     return ProbeScores(
         probe_set=probes.name,
         probe_digest=probes.digest,
@@ -68,26 +81,44 @@ def score_masked_probe_set(
         axes=tuple(probe.axis for probe in probes.probes),
         clusters=tuple(probe.cluster for probe in probes.probes),
         log_probs={role: tuple(by_role[role] for by_role in scores) for role in probes.roles},
-        tokens={role: tuple(len(by_role[role]) for by_role in asked) for role in probes.roles},
+        tokens={role: tuple(by_role[role] for by_role in counts) for role in probes.roles},
         templates=probes.templates,
         fields=tuple(probe.fields for probe in probes.probes) if any(probe.fields for probe in probes.probes) else (),
     )
 
 
-def _encoded(forward: MaskedForward, probes: ProbeSet) -> list[dict[str, EncodedText]]:
+def _tell(on_batch: OnBatch, before: int, total: int, done: int, _: int) -> None:
+    on_batch(before + done, total)
+
+
+def _distinct(asked: Sequence[Mapping[str, Sequence[Prediction]]]) -> int:
+    return len({(row, position) for by_role in asked for found in by_role.values() for row, position, _ in found})
+
+
+def _asked(
+    forward: MaskedForward, probes: ProbeSet, block: Sequence[Probe], protocol: MaskedProtocol
+) -> list[dict[str, list[Prediction]]]:
+    """The predictions of each role of some probes, whose texts are checked."""
+    asked = []
+    for probe, texts in zip(block, _encoded(forward, probes, block), strict=True):
+        by_role = protocol.ask(probe, texts, forward.mask_id)
+        for role in probes.roles:
+            if not by_role[role]:
+                raise ProbeError(
+                    f"probe {probe.id!r} ({role}) has no token to score under protocol {protocol.name!r}",
+                    where=f"probe set {probes.name!r}",
+                    fix="give it a longer text, or leave the item out",
+                )
+        asked.append(by_role)
+    return asked
+
+
+def _encoded(forward: MaskedForward, probes: ProbeSet, block: Sequence[Probe]) -> list[dict[str, EncodedText]]:
     loaded, roles = forward.loaded, probes.roles
-    prompted = next((probe for probe in probes.probes if probe.prompt), None)
-    if prompted is not None:
-        raise ProbeError(
-            f"probe {prompted.id!r} has a prompt, and protocols of masked models score whole texts",
-            where=f"probe set {probes.name!r}",
-            fix="score it with a causal model, or write the prompt into the texts",
-        )
-    texts = [probe.texts[role] for probe in probes.probes for role in roles]
-    found = encode_masked(loaded, texts)
+    found = encode_masked(loaded, [probe.texts[role] for probe in block for role in roles])
     for index, text in enumerate(found):
         if forward.longest is not None and len(text.ids) > forward.longest:
-            probe, role = probes.probes[index // len(roles)], roles[index % len(roles)]
+            probe, role = block[index // len(roles)], roles[index % len(roles)]
             raise ProbeError(
                 f"probe {probe.id!r} ({role}) has {len(text.ids)} tokens, special ones included, and model"
                 f" {loaded.source.name!r} reads at most {forward.longest}",
@@ -95,17 +126,36 @@ def _encoded(forward: MaskedForward, probes: ProbeSet) -> list[dict[str, Encoded
                 fix="shorten the text or leave the item out; a truncated text would get another item's score",
             )
     require_embedded(loaded, [*(text.ids for text in found), (forward.mask_id,)])
-    # The first id of a row is not counted, so one is put there that is no token of the text.
-    rows = [(forward.mask_id, *(text.ids[at] for at in text.content)) for text in found]
-    if (share := unknown_share(loaded.tokenizer, rows)) > MOST_UNKNOWN:
+    width = len(roles)
+    return [dict(zip(roles, found[i * width : (i + 1) * width], strict=True)) for i in range(len(block))]
+
+
+def _require_known(forward: MaskedForward, probes: ProbeSet) -> None:
+    """Checks that there is no prompt, and that the tokenizer knows most of the words of all texts."""
+    loaded = forward.loaded
+    prompted = next((probe for probe in probes.probes if probe.prompt), None)
+    if prompted is not None:
         raise ProbeError(
-            f"{share:.0%} of the tokens of probe set {probes.name!r} are unknown to the tokenizer of model"
+            f"probe {prompted.id!r} has a prompt, and protocols of masked models score whole texts",
+            where=f"probe set {probes.name!r}",
+            fix="score it with a causal model, or write the prompt into the texts",
+        )
+    unknown = count = 0.0
+    for first in range(0, len(probes), _BLOCK):
+        texts = [text for probe in probes.probes[first : first + _BLOCK] for text in probe.texts.values()]
+        # The first id of a row is not counted, so one is put there that is no token of the text.
+        found = encode_masked(loaded, texts)
+        rows = [(forward.mask_id, *(text.ids[at] for at in text.content)) for text in found]
+        own = sum(len(row) - 1 for row in rows)
+        unknown += own * unknown_share(loaded.tokenizer, rows)
+        count += own
+    if count and unknown / count > MOST_UNKNOWN:
+        raise ProbeError(
+            f"{unknown / count:.0%} of the tokens of probe set {probes.name!r} are unknown to the tokenizer of model"
             f" {loaded.source.name!r} ({loaded.tokenizer.unk_token}), so scores would compare that one token",
             where=f"probe set {probes.name!r}",
             fix="use a model whose tokenizer knows this text",
         )
-    width = len(roles)
-    return [dict(zip(roles, found[i * width : (i + 1) * width], strict=True)) for i in range(len(probes))]
 
 
 def encode_masked(loaded: LoadedModel, texts: Sequence[str]) -> list[EncodedText]:
@@ -136,17 +186,6 @@ def encode_masked(loaded: LoadedModel, texts: Sequence[str]) -> list[EncodedText
             texts, output["input_ids"], output["special_tokens_mask"], spans, strict=True
         )
     ]
-
-
-def _require_predictions(probes: ProbeSet, asked: Sequence[Mapping[str, Sequence[Prediction]]], protocol: str) -> None:
-    for probe, by_role in zip(probes.probes, asked, strict=True):
-        for role in probes.roles:
-            if not by_role[role]:
-                raise ProbeError(
-                    f"probe {probe.id!r} ({role}) has no token to score under protocol {protocol!r}",
-                    where=f"probe set {probes.name!r}",
-                    fix="give it a longer text, or leave the item out",
-                )
 
 
 def _log_probs(

@@ -24,6 +24,7 @@ from fairtest.metrics.crows_pairs import nangia2020_items, nangia2020_score
 from fairtest.probes.crows_pairs import read_crows_pairs
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.stereoset import read_stereoset
+from fairtest.scoring import masked
 from fairtest.scoring.masked import encode_masked, score_masked_probe_set
 from fairtest.scoring.masked_models import MaskedForward
 from fairtest.scoring.masked_protocols import MASKED_PROTOCOLS, MLM_PLL, MLM_STEREOSET, MLM_UNMODIFIED, blanks
@@ -179,6 +180,21 @@ def test_each_distinct_masked_row_goes_through_the_model_once():
     contexts = [("The nurse was BLANK.", ("kind", "park", "the"))]
     score_masked_probe_set(model, filled(contexts), protocol=MLM_STEREOSET, on_batch=lambda *step: steps.append(step))
     assert steps == [(1, 1)]
+
+
+def test_blocks_of_probes_change_no_score_and_are_told_as_one_work(monkeypatch):
+    model = bert()
+    probes = probe_set(*PAIRS, roles=PAIR)
+    whole = score_masked_probe_set(model, probes, protocol=MLM_PLL)
+    steps = []
+    monkeypatch.setattr(masked, "_BLOCK", 2)
+    cut = score_masked_probe_set(model, probes, protocol=MLM_PLL, on_batch=lambda *step: steps.append(step))
+    for role in PAIR:
+        assert cut.log_probs[role] == pytest.approx(whole.log_probs[role], abs=1e-5)
+    assert cut.tokens == whole.tokens
+    assert len({total for _, total in steps}) == 1
+    assert steps[-1][0] == steps[-1][1]
+    assert [done for done, _ in steps] == sorted({done for done, _ in steps})
 
 
 # What comes first behind the last attention; ALBERT runs one layer several times, so only its head is behind it.
