@@ -1,7 +1,8 @@
-"""Exact-match rates on published pairs; the floors are what the rules reached when they were written.
+"""Exact-match rates on published pairs.
 
-The word lists were extended after reading the misses on WinoBias and the novels, so these are development figures
-and no estimate for unseen text.
+Word lists and rules were extended after reading the misses on WinoBias and the novels, so these are development figures
+and no estimate for unseen text; `fairtest/augmentation/data/gender_pronouns.tsv` has held-out ones in its first lines,
+and test_labelled_pronouns.py those of a reader.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ def test_winobias_pairs_that_differ_in_pronouns_alone_become_each_other(data_dir
     pairs += [(b, a) for a, b in pairs]
     assert len(pairs) == 3118
     missed = misses_of(pairs)
-    assert len(missed) / len(pairs) <= 0.007, missed
+    assert len(missed) / len(pairs) <= 0.005, missed
 
 
-def test_him_and_his_of_novels_and_wikitext_are_told_apart_from_their_context_alone(data_dir):
+def test_him_and_his_of_the_text_that_the_weights_were_trained_on_are_told_apart(data_dir):
     paths = sorted([*(data_dir / "gutenberg-novels").glob("*.txt"), *(data_dir / "wikitext-2").glob("*.txt")])
     right = total = 0
     for path in paths:
@@ -78,7 +79,7 @@ def test_him_and_his_of_novels_and_wikitext_are_told_apart_from_their_context_al
             total += 1
             right += her(context) == match.group()
     assert total > 11_000
-    assert right / total >= 0.96
+    assert right / total >= 0.99
 
 
 def test_the_shared_cases_come_out_word_for_word(data_dir):

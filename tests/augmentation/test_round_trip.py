@@ -42,7 +42,7 @@ def test_sentences_of_reversible_words_come_back(swapped):
     assert certain > 10_000
     assert certain_back / certain >= 0.999
     assert read > 12_000
-    assert read_back / read >= 0.975
+    assert read_back / read >= 0.99
 
 
 def test_no_token_outside_the_lexicon_changes(swapped):
