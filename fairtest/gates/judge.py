@@ -9,9 +9,9 @@ import numpy as np
 from fairtest.errors import ComparisonError
 from fairtest.experiments.arms import Measured
 from fairtest.gates.guards import collapse_guard, different_weights_guard, same_texts, trained_guard
-from fairtest.gates.measure import Values, estimate_of, item_matrix, measure
+from fairtest.gates.measure import Values, estimate_of, gate_metric, item_matrix, measure
 from fairtest.gates.result import Estimate, GateResult, GateSetupError, Guard, Verdict, WorstItem
-from fairtest.metrics import MetricRef, parse_metric
+from fairtest.metrics import MetricRef
 from fairtest.privacy.checks import judge_privacy
 from fairtest.settings import Settings
 from fairtest.statistics.intervals import (
@@ -54,7 +54,7 @@ def judge_amplification(
         raise GateSetupError(
             "perplexity is utility, not bias", where="metric=", fix="use assert_utility(max_perplexity_ratio=)"
         )
-    ref = parse_metric(metric)
+    ref = gate_metric(metric)
     confidence = settings.confidence
     ours, ids, clusters = item_matrix(candidate, ref)
     theirs, their_ids, _ = item_matrix(reference, ref)

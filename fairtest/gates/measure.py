@@ -31,7 +31,7 @@ def measure(arm: Measured, metric: str, *, confidence: float) -> tuple[Estimate,
     icat = _ICAT.fullmatch(metric) if isinstance(metric, str) else None
     if icat is not None:
         return _icat(arm, icat["axis"] or "", confidence)
-    ref = parse_metric(metric)
+    ref = gate_metric(metric)
     values, _, clusters = item_matrix(arm, ref)
     interval = mean_interval(values, clusters, confidence=confidence)
     return estimate_of(interval), interval.seeds, interval.items, interval.clusters
@@ -68,6 +68,22 @@ def _perplexity(arm: Measured, group: str | None, confidence: float) -> tuple[Es
     interval = weighted_mean_interval(losses, tokens, [held.units[index] for index in kept], confidence=confidence)
     low, high = (math.exp(value) if value < 700 else math.inf for value in (interval.low, interval.high))
     return Estimate(math.exp(interval.estimate), low, high), interval.seeds, interval.items, interval.clusters
+
+
+def gate_metric(text: str) -> MetricRef:
+    """The metric that is written so, if arms can be measured with it.
+
+    Raises:
+        MetricError: no such metric, or one that reads what arms do not give: they are causal models, and write nothing.
+    """
+    ref = parse_metric(text)
+    if ref.metric.scoring != "causal":
+        raise MetricError(
+            f"metric {text!r} reads scores of a {ref.metric.scoring} model, and arms are causal language models",
+            where="metric",
+            fix="use one of causal models here; `fairtest score MODEL PROBES` measures the other kinds",
+        )
+    return ref
 
 
 def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...], Labels]:

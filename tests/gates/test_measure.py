@@ -79,3 +79,14 @@ def test_a_name_that_is_not_quite_a_metric_is_refused(metric):
 def test_a_group_that_no_text_has_is_refused_with_those_there_are():
     with pytest.raises(MetricError, match=r"no held-out text has group 'men'[\s\S]*none \(set 'group_field'\)"):
         measure(tuned("dp", 0.7), "perplexity[men]", confidence=0.95)
+
+
+def test_a_metric_of_masked_models_is_refused_before_anything_is_trained():
+    class Untouched:
+        name = "dp"
+
+        def __getattr__(self, name):
+            pytest.fail(f"{name} was asked for")
+
+    with pytest.raises(MetricError, match="reads scores of a masked model, and arms are causal language models"):
+        measure(Untouched(), "crows_pairs.nangia2020", confidence=0.95)
