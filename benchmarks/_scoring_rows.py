@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from _table import number, print_cells, processor
+
 LARGEST_ERROR = 1e-3
 
 
@@ -63,7 +65,7 @@ def machine(threads: int) -> str:
     names = ("torch", "transformers", "tokenizers", "lm-eval", "minicons")
     versions = [f"{name} {version}" for name in names if (version := _version(name))]
     cores = f"{os.cpu_count()} cores, {threads} threads"
-    return ", ".join((_processor(), cores, f"Python {platform.python_version()}", *versions))
+    return ", ".join((processor(), cores, f"Python {platform.python_version()}", *versions))
 
 
 def _version(name: str) -> str:
@@ -73,33 +75,13 @@ def _version(name: str) -> str:
         return ""
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def print_table(rows: Sequence[Row], header: Sequence[str]) -> None:
     """Fixed-width text on standard output, a blank line between cases."""
-    print("\n".join(header))
     names = ("case", "method", "s", "ratio", "(min-max)", "peak MiB", "largest error", "decisions", "of limit", "")
-    cells = [names, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for index, line in enumerate(cells):
-        if index and line[0] != cells[index - 1][0]:
-            print()
-        texts = [
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join([*texts[:-1], line[-1]]).rstrip())
+    print_cells([names, *map(_cells, rows)], header)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    def number(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
     return (
         row.case,
         row.method,
