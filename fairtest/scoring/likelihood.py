@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
 from fairtest.probes.probe import ProbeSet
+from fairtest.scoring.activations import fused_activations
 from fairtest.scoring.prefix_tree import NODES, Chunk, Row, agrees, chunks, hidden_states
 from fairtest.scoring.prompts import common_prefix, prompt_lengths
 from fairtest.scoring.scores import CAUSAL_BOS, CAUSAL_NOBOS, ProbeScores, TextScore
@@ -250,7 +251,7 @@ def _score_rows(
     was_training = loaded.model.training
     loaded.model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), fused_activations(loaded.model):
             forward = _forward(loaded)
             done = 0
             for batch, states, paths in _passes(forward, list(begins), batch_tokens, nodes):
