@@ -91,11 +91,12 @@ def agrees(forward: CausalForward, chunk: Chunk) -> bool:
 
     Models without position ids, with another attention than a full one, or with a head that cannot be split off do not.
     """
-    plain = forward.hidden(TokenBatch.from_ids([row[:-1] for row in chunk.rows]))
-    try:
-        (states,) = hidden_states(forward, [chunk])
-    except (TypeError, ValueError, RuntimeError, IndexError):
-        return False
+    with torch.autocast(forward.device.type, enabled=False):
+        plain = forward.hidden(TokenBatch.from_ids([row[:-1] for row in chunk.rows]))
+        try:
+            (states,) = hidden_states(forward, [chunk])
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            return False
     if states.shape[-1] != plain.shape[-1]:
         return False
     return all(

@@ -383,3 +383,25 @@ def test_a_token_that_the_model_does_not_embed_is_named():
     tokenizer.add_special_tokens({"bos_token": "<new>"})
     with pytest.raises(ModelError, match=r"gives the id 258 \(token '<new>'\), and the model embeds 258 ids only"):
         score_texts(loaded(tokenizer=tokenizer), ["a"])
+
+
+@pytest.mark.parametrize("build", [gpt2, llama])
+def test_bfloat16_gives_nearly_the_same_scores(build):
+    model = build()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)  # logits of a usual size
+    texts = [{"stereotype": f"the nurse {verb} her", "anti_stereotype": f"the nurse {verb} him"} for verb in "abcdef"]
+    probes = ProbeSet("p", "1", "l", "s", tuple(Probe(str(i), "gender", "c", text) for i, text in enumerate(texts)))
+    whole, half = (score_probe_set(loaded(model), probes, precision=kind) for kind in ("float32", "bfloat16"))
+    for role in probes.roles:
+        for exact, near, count in zip(whole.log_probs[role], half.log_probs[role], whole.tokens[role], strict=True):
+            assert near == pytest.approx(exact, abs=0.03 * count)
+    assert whole.log_probs != half.log_probs
+    assert half.tokens == whole.tokens
+
+
+def test_a_precision_that_is_none_is_refused():
+    probes = ProbeSet("p", "1", "l", "s", (Probe("0", "gender", "c", {"stereotype": "a b"}),))
+    with pytest.raises(MetricError, match="unknown precision 'float8'"):
+        score_probe_set(loaded(), probes, precision="float8")
