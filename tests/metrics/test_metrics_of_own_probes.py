@@ -39,7 +39,7 @@ def test_a_metric_of_a_file_is_the_file_and_a_statistic(text, file, axis, unit, 
         (
             "mine.csv:log_ration[age]",
             "'mine.csv:log_ration' names a file of probes and the unknown statistic 'log_ration'",
-            "did you mean 'log_ratio'? write FILE:STATISTIC; statistics: preference, preference_norm, log_ratio, lms",
+            "did you mean 'log_ratio'? write FILE:STATISTIC; statistics: preference, preference_norm, log_ratio, ",
         ),
         ("mine.txt:log_ratio", "unknown metric 'mine.txt:log_ratio'", "known metrics: "),
     ],
