@@ -20,6 +20,8 @@ def dame(context: Context) -> str | None:
 
 def lady(context: Context) -> str:
     """Lord before a name, after my, and in a title (the Lady of Shalott); gentleman elsewhere (a Lady of fashion)."""
+    if context.word.isupper() and context.previous() in word_lists("word_classes")["determiners"]:
+        return "gentleman"  # THE LADY THANKED: all capitals tell no name
     title_of = context.word[0].isupper() and context.next() == "of" and context.previous() not in ("a", "any", "some")
     return "lord" if title_of or name_follows(context) or context.previous() == "my" else "gentleman"
 
