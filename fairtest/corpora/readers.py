@@ -16,6 +16,9 @@ from fairtest.corpora.units import Corpus, Record, group_into_units
 from fairtest.errors import CorpusError
 from fairtest.specs import UNITS
 
+# The columns that counterfactual augmentation adds to a corpus.
+AUGMENTED = {"view", "reason", "record"}
+
 
 def read_corpus(
     source: object,
@@ -35,7 +38,8 @@ def read_corpus(
             strings or mappings.
         text_field: the column with the text; a text file has no columns.
         unit_field: the column whose value names the privacy unit: records with the same value are one unit. None: every
-            record is a unit, with its position in the source ("0", "1", ...) as its id.
+            record is a unit, with its position in the source ("0", "1", ...) as its id; in a corpus that `fairtest cda
+            apply` wrote, the views of a record are one unit.
         unit: what a unit is called, "record", "document" or "user". None: by the column's name, or "record".
         name: name of the corpus; the file's name by default.
         records: of a text file: "line" (one record per line that is not blank) or "paragraph".
@@ -70,7 +74,10 @@ def read_corpus(
         Record(record_id, text, row_fields(row, text_field))
         for record_id, (_, row, text) in zip(ids, found, strict=True)
     ]
-    if unit_field is None:
+    if unit_field is None and all(row.values.keys() >= AUGMENTED for _, row, _ in found):
+        # Views of one record, as `fairtest cda apply` writes them: no split may part them, no claim count them apart.
+        unit_ids = [_unit(row, "record") for _, row, _ in found]
+    elif unit_field is None:
         unit_ids = [str(position) for position, _, _ in found]
     else:
         unit_ids = [_unit(row, unit_field) for _, row, _ in found]

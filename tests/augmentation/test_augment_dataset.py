@@ -40,10 +40,19 @@ def test_processes_give_what_one_process_gives():
 
 def test_the_views_of_a_record_are_read_back_as_one_unit_with_it():
     rows = datasets.Dataset.from_dict({"text": ["She paid.", "It rained.", "The king left."]})
-    corpus = read_corpus(augment_dataset(rows, CDA()), unit_field="record", unit="document")
-    assert [[record.text for record in unit.records] for unit in corpus.units] == [
-        [view.text for view in record_views(text, CDA()).views] for text in rows["text"]
-    ]
+    for options in ({"unit_field": "record", "unit": "document"}, {}):
+        corpus = read_corpus(augment_dataset(rows, CDA()), **options)
+        assert [[record.text for record in unit.records] for unit in corpus.units] == [
+            [view.text for view in record_views(text, CDA()).views] for text in rows["text"]
+        ]
+
+
+def test_no_split_parts_a_record_from_its_counterfactual():
+    rows = datasets.Dataset.from_dict({"text": [f"She paid {number} coins." for number in range(60)]})
+    kept, aside = read_corpus(augment_dataset(rows, CDA())).split(0.3)
+    for side in (kept, aside):
+        assert all(len(unit.records) == 2 for unit in side.units)
+    assert len(kept) + len(aside) == 60
 
 
 def test_a_wrong_column_a_taken_one_and_a_corpus_without_people_are_errors(rows):
