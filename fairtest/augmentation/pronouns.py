@@ -65,6 +65,10 @@ class Pronouns:
     her: Model
     his: Model
 
+    def knows(self, word: str) -> bool:
+        """Whether the word after "her" has a class or a weight of its own."""
+        return word in self.classes or f"n={word}" in self.her.weights
+
 
 @functools.cache
 def shipped() -> Pronouns:
