@@ -210,11 +210,13 @@ class _Search:
         """Takes out what is a family's name elsewhere in the text: Elton John, later John; Stephen King, later King."""
         if not self._surnames:
             return
-        families = [one for one in self.found.occurrences if self._is_a_family(one)]
-        words = sum(one.term.kind != "name" for one in families)
-        if words:
-            self.found.kept[IN_NAME] += words
-        self.found.occurrences[:] = [one for one in self.found.occurrences if one not in families]
+        left: list[Occurrence] = []
+        for one in self.found.occurrences:
+            if not self._is_a_family(one):
+                left.append(one)
+            elif one.term.kind != "name":
+                self.found.kept[IN_NAME] += 1
+        self.found.occurrences[:] = left
 
     def _is_a_family(self, one: Occurrence) -> bool:
         if self._text[one.start : one.end] not in self._surnames:

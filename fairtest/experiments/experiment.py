@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fairtest.corpora.claims import require_batch
 from fairtest.corpora.readers import read_corpus
 from fairtest.corpora.units import Corpus
-from fairtest.errors import CorpusError, SettingsError, SpecError
+from fairtest.errors import AugmentationError, CorpusError, SettingsError, SpecError
 from fairtest.experiments.arms import HeldOut, TunedArm
 from fairtest.experiments.claims import Claims
 from fairtest.experiments.progress import SILENT, Progress
@@ -80,6 +80,7 @@ class Experiment:
         self.ledger: dict[str, dict[str, Any]] = {}
         self._specs: dict[str, Arm] = {}
         self._probe_sets: dict[str, ProbeSet] = {}
+        self._lexicon_digests: dict[str, str] = {}
         self._resident: _Resident | None = None
         self._trunk_cache: TrunkCache | None = None
         self._workers: Workers | None = None
@@ -173,9 +174,7 @@ class Experiment:
             "seed": seed,
         }
         if spec.cda is not None:
-            from fairtest.augmentation import lexicon_digest
-
-            key["augmentation"] = [lexicon_digest(axis) for axis in spec.cda.axes]
+            key["augmentation"] = [self._lexicon_digest(axis) for axis in spec.cda.axes]
         if spec.dp is not None and spec.dp.max_grad_norm == "median":
             key["held_out"] = self.held_out_corpus.digest
         return key
@@ -289,9 +288,25 @@ class Experiment:
         return augment(self.held_out_corpus, None).units
 
     def _augmented(self, spec: Arm) -> Augmented:
-        from fairtest.augmentation import augment
+        from fairtest.augmentation import augment, lexicon_digest
 
-        return augment(self.training_corpus, spec.cda)
+        augmented = augment(self.training_corpus, spec.cda)
+        changed = (
+            [axis for axis in spec.cda.axes if lexicon_digest(axis) != self._lexicon_digest(axis)] if spec.cda else []
+        )
+        if changed:
+            raise AugmentationError(
+                f"the word lists of axis {changed[0]!r} have changed since this session first read them",
+                where=f"arm {spec.name}",
+                fix="run it again: a run is kept under the words that it was trained with",
+            )
+        return augmented
+
+    def _lexicon_digest(self, axis: str) -> str:
+        """The digest of an axis' words when this experiment first asked for it."""
+        from fairtest.augmentation import lexicon_digest
+
+        return self._lexicon_digests.setdefault(axis, lexicon_digest(axis))
 
     def base_model(self, spec: Arm, seed: int) -> LoadedModel:
         """The pretrained model with what the arm trains marked, before any step."""

@@ -80,6 +80,14 @@ def test_other_words_are_another_run(make, jobs):
     assert digest() != before
 
 
+def test_words_that_change_under_a_session_are_not_trained_under_the_old_ones(make, jobs):
+    arms = Arms(make(cda_axes=(str(jobs),)))
+    assert arms.cda.identity
+    jobs.write_text(JOBS.replace("lawyer", "judge"), encoding="utf-8")
+    with pytest.raises(AugmentationError, match="have changed since this session first read them"):
+        arms.cda.train()
+
+
 def test_word_lists_that_are_not_there_fail_the_arm_and_no_other(make, tmp_path):
     arms = Arms(make(cda_axes=(str(tmp_path / "absent.toml"),)))
     assert arms.baseline.train()
