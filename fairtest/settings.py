@@ -21,6 +21,10 @@ from fairtest.errors import SettingsError, SpecError
 from fairtest.specs import AXIS_FILES, CDA, DP, UNITS, Arm, Training, standard_arms
 
 UNDECIDED_CHOICES = ("auto", "fail", "warn", "skip")
+FAMILY_CHOICES = ("show", "enforce")
+AUTO = "auto"
+# Seeds that seeds="auto" begins with: two give no variance to speak of.
+FIRST_LOOK = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,8 @@ class Settings:
         epsilon, delta, max_grad_norm, release, clipping: of the DP arms (`fairtest.DP`).
         cda_axes, cda_mode, cda_names, cda_counterfactuals, cda_seed: of the CDA arms (`fairtest.CDA`). An axis may be
             a file of word lists.
-        seeds: number of paired seeds an arm is trained with.
+        seeds: number of paired seeds an arm is trained with; "auto": more are trained only while a gate is undecided.
+        max_seeds: the most that seeds="auto" trains.
         steps, epochs, batch_size, optimizer, learning_rate, lr_schedule, warmup_steps, weight_decay, momentum,
             max_length, long_texts, precision, trainable, lora_rank, lora_layers, micro_batch_tokens,
             gradient_checkpointing: `fairtest.Training`.
@@ -47,11 +52,14 @@ class Settings:
         confidence: of every interval.
         min_improvement: nats per token of held-out loss an arm must gain over the pretrained model to count as trained.
         max_collapse: a candidate whose held-out perplexity is more than this many times the reference's has collapsed.
+        family: the verdicts of all gates together (Holm) are shown beside each gate's own; "enforce" also fails the
+            session where a gate passes alone and not in its family.
         undecided: what an UNDECIDED verdict does to its test: "fail", "warn", "skip"; "auto" fails where the
             environment variable CI is set and warns elsewhere.
         threads: CPU threads for torch; 0: all cores.
         workers: processes that train the seeds of an arm side by side, each with `threads` threads and a model of its
             own.
+        baseline_dir: where the values lie that `assert_no_regression` compares with; belongs into your repository.
         cache_dir: the store. report_dir: where reports are written.
     """
 
@@ -73,7 +81,8 @@ class Settings:
     cda_names: bool = False
     cda_counterfactuals: str = "each"
     cda_seed: int = 0
-    seeds: int = 3
+    seeds: int | str = 3
+    max_seeds: int = 8
     steps: int | None = None
     epochs: float = 3.0
     batch_size: int = 64
@@ -95,9 +104,11 @@ class Settings:
     confidence: float = 0.95
     min_improvement: float = 0.01
     max_collapse: float = 2.0
+    family: str = "show"
     undecided: str = "auto"
     threads: int = 0
     workers: int = 1
+    baseline_dir: str = "fairtest-baselines"
     cache_dir: str = ".fairtest"
     report_dir: str = ".fairtest/report"
     origin: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -112,16 +123,20 @@ class Settings:
             raise _bad(self, "min_improvement", "a number above 0 (a guard that cannot fire guards nothing)")
         if not 1 < self.max_collapse < math.inf:
             raise _bad(self, "max_collapse", "a finite number above 1")
-        if self.seeds < 1:
-            raise _bad(self, "seeds", "a whole number of at least 1 (at least 5 for a claim about training)")
-        if self.workers < 1:
-            raise _bad(self, "workers", "a whole number of at least 1")
-        if self.threads < 0:
-            raise _bad(self, "threads", "a whole number >= 0")
-        if self.undecided not in UNDECIDED_CHOICES:
-            raise _bad(self, "undecided", f"one of {', '.join(UNDECIDED_CHOICES)}")
+        for name, least in (("workers", 1), ("threads", 0), ("max_seeds", FIRST_LOOK)):
+            if getattr(self, name) < least:
+                raise _bad(self, name, f"a whole number of at least {least}")
+        for name, choices in (("undecided", UNDECIDED_CHOICES), ("family", FAMILY_CHOICES)):
+            if getattr(self, name) not in choices:
+                raise _bad(self, name, f"one of {', '.join(choices)}")
+        _check_seeds(self)
         _check_unit(self)
         _check_arms(self)
+
+    @property
+    def first_seeds(self) -> int:
+        """Seeds an arm has unless a gate asks for more."""
+        return self.seeds if isinstance(self.seeds, int) else FIRST_LOOK
 
     @property
     def training(self) -> Training:
@@ -163,12 +178,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "float": (float, int),
     "float | str": (float, int, str),
     "int": (int,),
+    "int | str": (int, str),
     "int | None": (int, type(None)),
     "bool": (bool,),
     "tuple[str, ...]": (tuple, list),
 }
 _KINDS = {item.name: str(item.type) for item in dataclasses.fields(Settings)}
-_PATHS = ("corpus", "cda_axes", "data_dir", "cache_dir", "report_dir", "model")
+_PATHS = ("corpus", "cda_axes", "data_dir", "baseline_dir", "cache_dir", "report_dir", "model")
 
 
 def setting_names() -> tuple[str, ...]:
@@ -207,6 +223,7 @@ def _refuse_without_effect(values: Mapping[str, Any]) -> None:
         ("lora_rank", not lora, 'set trainable = "lora", or leave it out'),
         ("lora_layers", not lora, 'set trainable = "lora", or leave it out'),
         ("epochs", values.get("steps") is not None, "give steps or epochs, not both"),
+        ("max_seeds", values.get("seeds") != AUTO, 'set seeds = "auto", or leave it out'),
         ("cda_seed", not drawn, 'set cda_mode = "substitute" or cda_counterfactuals = "one", or leave it out'),
     ):
         if name in values and useless:
@@ -248,6 +265,11 @@ def _bad(settings: Settings, name: str, wanted: str) -> SettingsError:
         where=settings.origin.get(name, "settings"),
         fix="correct the value",
     )
+
+
+def _check_seeds(settings: Settings) -> None:
+    if settings.seeds != AUTO and (isinstance(settings.seeds, str) or settings.seeds < 1):
+        raise _bad(settings, "seeds", 'a whole number of at least 1 (at least 5 for a claim about training), or "auto"')
 
 
 def _check_unit(settings: Settings) -> None:
@@ -311,7 +333,7 @@ def session_settings(
     Raises:
         SettingsError: pyproject.toml is not TOML, or holds a setting that cannot be.
     """
-    defaults = {"cache_dir": Settings.cache_dir, "report_dir": Settings.report_dir}
+    defaults = {name: getattr(Settings, name) for name in ("baseline_dir", "cache_dir", "report_dir")}
     environment = {
         name: os.environ[variable]
         for name, variable in (("cache_dir", "FAIRTEST_CACHE_DIR"), ("data_dir", "FAIRTEST_DATA_DIR"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fairtest.errors import SpecError
+from fairtest.settings import AUTO
 from fairtest.specs import CDA, DP, Arm, Training
 
 if TYPE_CHECKING:
@@ -45,14 +46,31 @@ class Measured(Protocol):
         """Whether it was fine-tuned, so that the did-it-train guard applies."""
 
     @property
+    def kind(self) -> str:
+        """What kind of language model it is, "causal" or "masked"."""
+
+    @property
     def identity(self) -> tuple[str, ...]:
         """Digests of what was compared; equal identities are the same weights."""
 
-    def scores(self, probe_set: str, axis: str | None = None) -> tuple[ProbeScores, ...]:
-        """Scores on a probe set, or on one axis of it, one entry a seed."""
+    @property
+    def available_seeds(self) -> int | None:
+        """How many seeds there are at most where more can be had on demand (seeds="auto"); None: those it has."""
 
-    def held_out(self) -> HeldOut:
-        """Held-out losses."""
+    def limited(self, seeds: int) -> Measured:
+        """The same with its first `seeds` seeds; more than it has where more are available."""
+
+    def scores(self, probe_set: str, axis: str | None = None, protocol: str | None = None) -> tuple[ProbeScores, ...]:
+        """Scores on a probe set, or on one axis of it, one entry a seed; `protocol` None: the kind's usual one."""
+
+    def held_out(self) -> HeldOut | None:
+        """Held-out losses; None where no texts are known on which a model can be judged."""
+
+    def changed_share(self) -> float | None:
+        """Share of training units that CDA changed, the smallest of the seeds; None without CDA, or not known."""
+
+    def seconds_per_run(self) -> float | None:
+        """Seconds that training one seed took, on average; None where nobody knows or nothing was trained."""
 
     def trained_tensors(self) -> int | None:
         """Parameters that were trained, each of which got a gradient in every run; None where nobody knows."""
@@ -69,9 +87,12 @@ class TunedArm:
     there.
     """
 
-    def __init__(self, experiment: Experiment, spec: Arm) -> None:
+    kind = "causal"
+
+    def __init__(self, experiment: Experiment, spec: Arm, seeds: int | None = None) -> None:
         self.experiment = experiment
         self.spec = spec
+        self._seeds = experiment.settings.first_seeds if seeds is None else seeds
 
     def __repr__(self) -> str:
         return f"<arm {self.name}: {len(self.seeds)} seed(s)>"
@@ -89,7 +110,17 @@ class TunedArm:
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds it is trained with; the pretrained model has the one pseudo-seed 0."""
-        return tuple(range(self.experiment.settings.seeds)) if self.tuned else (0,)
+        return tuple(range(self._seeds)) if self.tuned else (0,)
+
+    @property
+    def available_seeds(self) -> int | None:
+        """`max_seeds` under seeds="auto"; the pretrained model is the same whatever the seed."""
+        settings = self.experiment.settings
+        return settings.max_seeds if self.tuned and settings.seeds == AUTO else None
+
+    def limited(self, seeds: int) -> TunedArm:
+        """The same arm with seeds 0 to `seeds` - 1."""
+        return TunedArm(self.experiment, self.spec, seeds)
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -101,10 +132,10 @@ class TunedArm:
         self.experiment.prepare(self.spec, self.seeds)
         return tuple(self.experiment.training_record(self.spec, seed) for seed in self.seeds)
 
-    def scores(self, probe_set: str, axis: str | None = None) -> tuple[ProbeScores, ...]:
+    def scores(self, probe_set: str, axis: str | None = None, protocol: str | None = None) -> tuple[ProbeScores, ...]:
         """Scores on a probe set, or on one axis of it, one entry a seed."""
-        self.experiment.prepare(self.spec, self.seeds, probe_set, axis)
-        return tuple(self.experiment.scores(self.spec, seed, probe_set, axis) for seed in self.seeds)
+        self.experiment.prepare(self.spec, self.seeds, probe_set, axis, protocol)
+        return tuple(self.experiment.scores(self.spec, seed, probe_set, axis, protocol) for seed in self.seeds)
 
     def held_out(self) -> HeldOut:
         """Held-out losses of every seed."""
@@ -114,6 +145,21 @@ class TunedArm:
     def trained_tensors(self) -> int | None:
         """Parameters that were trained: a run in which one of them never gets a gradient is an error."""
         return min(int(record["trained_tensors"]) for record in self.train()) if self.tuned else 0
+
+    def changed_share(self) -> float | None:
+        """Share of training units that got a counterfactual; None without CDA."""
+        if self.spec.cda is None:
+            return None
+        shares = []
+        for record in self.train():
+            coverage = record["coverage"]
+            shares.append(float(coverage["changed"]) / max(float(coverage["records"]), 1.0))
+        return min(shares)
+
+    def seconds_per_run(self) -> float | None:
+        """Seconds one seed took to train, where it was trained."""
+        seconds = [float(record["seconds"]) for record in self.train()] if self.tuned else []
+        return sum(seconds) / len(seconds) if seconds else None
 
     def start(self) -> TunedArm:
         """The pretrained arm."""

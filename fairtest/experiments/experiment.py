@@ -25,7 +25,7 @@ from fairtest.privacy.statement import PrivacyStatement
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.registry import load_probe_set
 from fairtest.scoring.scores import ProbeScores, join_scores
-from fairtest.settings import Settings
+from fairtest.settings import AUTO, Settings
 from fairtest.specs import Arm, digest_of
 from fairtest.store import Entry, Store
 from fairtest.training.sources import ModelSource, resolve_model
@@ -59,6 +59,10 @@ def _trained_shape(spec: Arm) -> tuple[object, ...] | None:
     if spec.training is None:
         return None
     return (spec.training.trainable, spec.training.lora_rank, spec.training.lora_layers)
+
+
+def _how_many(settings: Settings) -> str:
+    return str(settings.seeds) if settings.seeds != AUTO else f"at most {settings.max_seeds}"
 
 
 class Experiment:
@@ -183,7 +187,14 @@ class Experiment:
         """Digest of one run: everything that decides its weights."""
         return digest_of(self._run_key(spec, seed))
 
-    def prepare(self, spec: Arm, seeds: Sequence[int], probe_set: str | None = None, axis: str | None = None) -> None:
+    def prepare(
+        self,
+        spec: Arm,
+        seeds: Sequence[int],
+        probe_set: str | None = None,
+        axis: str | None = None,
+        protocol: str | None = None,
+    ) -> None:
         """Trains the runs that are not there side by side, if there are two or more and settings.workers allows it."""
         if self.settings.workers < 2 or spec.training is None:
             return
@@ -200,7 +211,7 @@ class Experiment:
             self._workers = Workers(self.settings.workers)
         from fairtest.experiments.workers import Job
 
-        jobs = [Job(self.settings, spec, seed, probe_set, axis) for seed in missing]
+        jobs = [Job(self.settings, spec, seed, probe_set, axis, protocol) for seed in missing]
         label = f"train {spec.name}, {len(jobs)} seeds"
         try:
             with self.progress.work(label, len(jobs), "seed") as advance:
@@ -252,7 +263,7 @@ class Experiment:
         augmented = self._augmented(spec)
         loaded = self.base_model(spec, seed)
         steps = spec.training.steps_for(len(augmented.units))
-        label = f"train {spec.name} seed {seed} ({seed + 1} of {self.settings.seeds})"
+        label = f"train {spec.name} seed {seed} ({seed + 1} of {_how_many(self.settings)})"
         began = time.monotonic()
         with self.progress.work(label, steps) as advance:
 
@@ -387,7 +398,9 @@ class Experiment:
 
     # -- scores ---------------------------------------------------------------------------------------------------
 
-    def scores(self, spec: Arm, seed: int, probe_set: str, axis: str | None = None) -> ProbeScores:
+    def scores(
+        self, spec: Arm, seed: int, probe_set: str, axis: str | None = None, protocol: str | None = None
+    ) -> ProbeScores:
         """Scores of one run on a probe set or one axis of it. Axes are scored and kept one by one.
 
         Raises:
@@ -395,16 +408,18 @@ class Experiment:
         """
         probes = self.probe_set(probe_set)
         axes = probes.axes if axis is None else (axis,)
-        scores = join_scores(probes, [self._axis_scores(spec, seed, probes.only(name)) for name in axes])
+        scores = join_scores(
+            probes, [self._axis_scores(spec, seed, probes.only(name), protocol or PROTOCOL) for name in axes]
+        )
         self._note(spec, seed)
         return scores
 
-    def _axis_scores(self, spec: Arm, seed: int, probes: ProbeSet) -> ProbeScores:
+    def _axis_scores(self, spec: Arm, seed: int, probes: ProbeSet, protocol: str) -> ProbeScores:
         key = {
             "version": SCORING_VERSION,
             "run": self.run_digest(spec, seed),
             "probes": probes.digest,
-            "protocol": PROTOCOL,
+            "protocol": protocol,
         }
 
         def score() -> dict[str, Any]:
@@ -414,7 +429,7 @@ class Experiment:
             label = f"score {spec.name} seed {seed} on {probes.name}[{probes.axes[0]}]"
             with self.progress.work(label, len(probes), "text", minor=True) as advance:
                 scored = score_probe_set(
-                    loaded, probes, protocol=PROTOCOL, on_batch=lambda done, total: advance(done=done, total=total)
+                    loaded, probes, protocol=protocol, on_batch=lambda done, total: advance(done=done, total=total)
                 )
             return scored.to_json()
 

@@ -27,6 +27,7 @@ class Job:
     seed: int
     probe_set: str | None
     axis: str | None
+    protocol: str | None = None
 
 
 class Workers:
@@ -101,6 +102,6 @@ def _work(job: Job) -> float | None:
     experiment.training_record(job.spec, job.seed)
     experiment.held_out(job.spec, [job.seed])
     if job.probe_set is not None:
-        experiment.scores(job.spec, job.seed, job.probe_set, job.axis)
+        experiment.scores(job.spec, job.seed, job.probe_set, job.axis, job.protocol)
     seconds = experiment.ledger[experiment.run_digest(job.spec, job.seed)]["seconds"]
     return None if seconds is None else float(seconds)
