@@ -7,7 +7,7 @@ because with three to five seeds a percentile bootstrap is far too narrow.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Literal
 
@@ -115,10 +115,50 @@ def amplification_interval(
     difference = items.contrast(ours - theirs)
     if target is None:
         return _combine(((difference,),), items, confidence)
-    if not math.isfinite(target):
-        raise ComparisonError(f"the target is {target}", where="target", fix="give a finite target, or None")
+    _finite(target)
     total = items.contrast((ours - target) + (theirs - target))
     return _combine(((difference, total), (-total, -difference)), items, confidence)
+
+
+def reduction_interval(
+    amplified: Values, cured: Values, clusters: Labels | None, target: float | None, *, confidence: float = 0.95
+) -> Interval:
+    """Interval of |m_a - target| - |m_c - target|, by how much the cured side is closer to the target.
+
+    It is `amplification_interval` of the amplified side against the cured one, with its errors.
+
+    Raises:
+        ComparisonError: as there.
+    """
+    return amplification_interval(amplified, cured, clusters, target, confidence=confidence)
+
+
+def distance_interval(
+    values: Values, clusters: Labels | None, target: float | None, *, confidence: float = 0.95
+) -> Interval:
+    """Interval of D = |m - target|, how far one side's mean is from the target; never below 0.
+
+    `values` [seeds, items]. `target=None`: D = m (higher is worse), which may be below 0.
+
+    With d = m - target, D = max(d, -d), and d has an interval [low, high] that misses on either side with probability
+    alpha / 2; the interval of D is [max(low, -high, 0), max(high, -low)].
+
+    Its errors are bounded as those of an amplification. Let i be the sign of the true d.
+    Too low: the upper bound is at least that of i d, so it is below D = i d with probability alpha / 2.
+    Too high: the lower bound of d or of -d is above D >= d, -d: at most alpha, and alpha / 2 where |d| is several
+    standard errors.
+
+    Raises:
+        ComparisonError: a value is not finite, or shapes differ.
+    """
+    checked = checked_values(values, "values")
+    items = design(checked.shape[1], None, clusters)
+    if target is None:
+        return _combine(((items.contrast(checked),),), items, confidence)
+    _finite(target)
+    deviation = items.contrast(checked - target)
+    interval = _combine(((deviation,), (-deviation,)), items, confidence)
+    return replace(interval, low=max(interval.low, 0.0))
 
 
 def perplexity_ratio_interval(
@@ -179,6 +219,11 @@ def _combine(contrasts: Rows, items: Design, confidence: float) -> Interval:
         df=chosen.df,
         contrasts=contrasts,
     )
+
+
+def _finite(target: float) -> None:
+    if not math.isfinite(target):
+        raise ComparisonError(f"the target is {target}", where="target", fix="give a finite target, or None")
 
 
 def _deciding(contrasts: Rows) -> Contrast:
