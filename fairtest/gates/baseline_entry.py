@@ -1,0 +1,313 @@
+"""What one stored baseline is: the values of an arm on a metric, item by item and seed by seed, as the file holds them.
+
+Values are kept with four decimals (points or nats), and a comparison rounds the new ones the same way. So what is
+judged before an entry is written and after it is read again are the same numbers, and no verdict hangs on the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fairtest.errors import FairtestError
+from fairtest.gates.result import Estimate
+
+DECIMALS = 4
+# Preferences have three values, and a line of these characters shows in a diff which items flipped.
+_CODES = {0.0: "0", 50.0: "=", 100.0: "1"}
+_VALUES = {code: value for value, code in _CODES.items()}
+_SEPARATOR = " | "
+_PACKAGES = ("fairtest", "torch", "transformers", "opacus", "numpy", "scipy")
+DIGEST_LENGTH = 16
+_LARGEST = 1e15  # beyond it four decimals mean nothing
+
+
+class BaselineError(FairtestError):
+    """A stored baseline is missing, cannot be read, or cannot be compared with."""
+
+
+@dataclass(frozen=True, order=True)
+class BaselineKey:
+    """What a baseline is of, by meaning: never a test's name, a date or a machine.
+
+    `protocol`: the metric's protocol with its version, and how texts were scored; `probes`: the start of the digest of
+    the probes.
+    """
+
+    arm: str
+    metric: str
+    protocol: str
+    probes: str
+
+    @property
+    def text(self) -> str:
+        """As it stands in the file."""
+        return _SEPARATOR.join((self.arm, self.metric, self.protocol, f"probes {self.probes}"))
+
+    @classmethod
+    def parse(cls, text: str) -> BaselineKey:
+        """The inverse of `text`.
+
+        Raises:
+            ValueError: it is not of that form.
+        """
+        parts = text.rsplit(_SEPARATOR, 3)
+        if len(parts) != 4 or not all(parts) or not parts[3].startswith("probes "):
+            raise ValueError("a key has the form ARM | METRIC | PROTOCOL | probes DIGEST")
+        return cls(parts[0], parts[1], parts[2], parts[3].removeprefix("probes "))
+
+
+@dataclass(frozen=True)
+class StoredHeldOut:
+    """Held-out loss of every seed (nats per token), of which texts (the start of their digest) and how many tokens."""
+
+    texts: str
+    tokens: int
+    loss: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class BaselineEntry:
+    """One baseline. `made` (date, packages, platform) tells where it comes from and is compared with nothing.
+
+    `values[s][i]`: value of item i under seed s; the items are those of the probes in the key, `item_digest` is of
+    their names in order. `runs`: the start of the digest of each run.
+    """
+
+    key: BaselineKey
+    unit: str
+    target: float | None
+    estimate: Estimate
+    confidence: float
+    runs: tuple[str, ...]
+    item_digest: str
+    values: tuple[tuple[float, ...], ...]
+    held_out: StoredHeldOut | None
+    made: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.values)
+
+    @property
+    def items(self) -> int:
+        """Number of items."""
+        return len(self.values[0])
+
+    @property
+    def date(self) -> str:
+        """The day it was recorded."""
+        return str(self.made.get("date", "an unknown day"))
+
+    @property
+    def coarse(self) -> bool:
+        """Whether every value is one of the three of a preference."""
+        return all(value in _CODES for row in self.values for value in row)
+
+    def text(self) -> str:
+        """For a person: `0.58 [0.47, 0.69] nats, 3 seeds`."""
+        return f"{self.estimate.text()} {self.unit}, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data as the file holds it, without the key."""
+        coarse = self.coarse
+        return {
+            "estimate": {
+                "confidence": self.confidence,
+                **{name: _finite(getattr(self.estimate, name)) for name in ("value", "low", "high")},
+            },
+            "held_out": None
+            if self.held_out is None
+            else {
+                "loss": list(self.held_out.loss),
+                "texts": self.held_out.texts,
+                "tokens": self.held_out.tokens,
+            },
+            "items": {"count": self.items, "digest": self.item_digest},
+            "made": dict(self.made),
+            "means": [round(_mean(row), DECIMALS) for row in self.values],
+            "runs": list(self.runs),
+            "seeds": self.seeds,
+            "target": self.target,
+            "unit": self.unit,
+            "values": ["".join(_CODES[value] for value in row) if coarse else list(row) for row in self.values],
+        }
+
+    @classmethod
+    def from_dict(cls, key: BaselineKey, data: object) -> BaselineEntry:
+        """The inverse of `as_dict`.
+
+        Raises:
+            ValueError: the data is not what `as_dict` writes; the text says which field, and what is wrong with it.
+        """
+        fields = _object("the entry", data, _FIELDS)
+        count = _whole("items.count", _object("items", fields["items"], ("count", "digest"))["count"])
+        seeds = _whole("seeds", fields["seeds"])
+        rows = tuple(_row(f"values[{s}]", row, count) for s, row in enumerate(_list("values", fields["values"], seeds)))
+        means = [_number(f"means[{s}]", mean) for s, mean in enumerate(_list("means", fields["means"], seeds))]
+        for seed, (mean, row) in enumerate(zip(means, rows, strict=True)):
+            if abs(mean - _mean(row)) > 2 * 10**-DECIMALS:
+                raise ValueError(f"means[{seed}] is {mean:g}, and the mean of values[{seed}] is {_mean(row):.4f}")
+        estimate = _estimate(fields["estimate"])
+        if abs(estimate.value - math.fsum(means) / seeds) > 2 * 10**-DECIMALS:
+            raise ValueError(
+                f"estimate.value is {estimate.value:g}, and the mean of means is {math.fsum(means) / seeds:.4f}"
+            )
+        target = fields["target"]
+        return cls(
+            key=key,
+            unit=_text("unit", fields["unit"]),
+            target=None if target is None else _number("target", target),
+            estimate=estimate,
+            confidence=_number("estimate.confidence", fields["estimate"]["confidence"]),
+            runs=tuple(_text(f"runs[{s}]", run) for s, run in enumerate(_list("runs", fields["runs"], seeds))),
+            item_digest=_text("items.digest", fields["items"]["digest"]),
+            values=rows,
+            held_out=_held_out(fields["held_out"], seeds),
+            made=_made(fields["made"]),
+        )
+
+
+_FIELDS = ("estimate", "held_out", "items", "made", "means", "runs", "seeds", "target", "unit", "values")
+
+
+def rounded(values: npt.NDArray[np.float64] | Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
+    """Values as an entry keeps them."""
+    kept: npt.NDArray[np.float64] = np.round(np.asarray(values, dtype=float), DECIMALS) + 0.0  # no minus zero
+    return kept
+
+
+def environment() -> dict[str, Any]:
+    """Day, machine and versions, as metadata; no package is imported for it."""
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "platform": f"{platform.system()} {platform.machine()}".strip(),
+        "python": platform.python_version(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def known_names(where: str, found: Sequence[str], known: Sequence[str]) -> None:
+    """Exactly the known names are there.
+
+    Raises:
+        ValueError: one is missing, or one is unknown (with a suggestion).
+    """
+    for name in found:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"{where} has an unknown field {name!r}" + (f", did you mean {close[0]!r}?" if close else "")
+            )
+    missing = [name for name in known if name not in found]
+    if missing:
+        raise ValueError(f"{where} has no {missing[0]!r}")
+
+
+# -- reading what somebody may have edited ----------------------------------------------------------------------------
+
+
+def _object(where: str, value: object, names: Sequence[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is no object: {_shown(value)}")  # noqa: TRY004 - it is the file's value that is wrong
+    known_names(where, list(value), names)
+    return value
+
+
+def _list(where: str, value: object, length: int) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{where} is no list: {_shown(value)}")  # noqa: TRY004
+    if len(value) != length:
+        raise ValueError(f"{where} has {len(value)} elements, and there are {length} seeds")
+    return value
+
+
+def _number(where: str, value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST:
+        return float(value)
+    raise ValueError(f"{where} is no number: {_shown(value)}")
+
+
+def _whole(where: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{where} is no whole number above 0: {_shown(value)}")
+    return value
+
+
+def _text(where: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{where} is no text: {_shown(value)}")
+    return value
+
+
+def _row(where: str, value: object, count: int) -> tuple[float, ...]:
+    if not isinstance(value, (str, list)):
+        raise ValueError(f"{where} is neither a list of numbers nor a text of 0, = and 1: {_shown(value)}")  # noqa: TRY004
+    if len(value) != count:
+        raise ValueError(f"{where} has {len(value)} values, and items.count is {count}")
+    if isinstance(value, list):
+        return tuple(_number(f"{where}[{index}]", number) for index, number in enumerate(value))
+    for index, code in enumerate(value):
+        if code not in _VALUES:
+            raise ValueError(f"{where} has {code!r} at {index}; preferences are 0 (anti), = (tie) and 1 (stereotype)")
+    return tuple(_VALUES[code] for code in value)
+
+
+def _estimate(value: object) -> Estimate:
+    data = _object("estimate", value, ("confidence", "value", "low", "high"))
+    if not 0 < _number("estimate.confidence", data["confidence"]) < 1:
+        raise ValueError(f"estimate.confidence is not between 0 and 1: {_shown(data['confidence'])}")
+    middle = _number("estimate.value", data["value"])
+    low = -math.inf if data["low"] is None else _number("estimate.low", data["low"])
+    high = math.inf if data["high"] is None else _number("estimate.high", data["high"])
+    if not low <= middle <= high:
+        raise ValueError(f"estimate.value {middle:g} is not between low {low:g} and high {high:g}")
+    return Estimate(middle, low, high)
+
+
+def _held_out(value: object, seeds: int) -> StoredHeldOut | None:
+    if value is None:
+        return None
+    data = _object("held_out", value, ("loss", "texts", "tokens"))
+    losses = _list("held_out.loss", data["loss"], seeds)
+    return StoredHeldOut(
+        texts=_text("held_out.texts", data["texts"]),
+        tokens=_whole("held_out.tokens", data["tokens"]),
+        loss=tuple(_number(f"held_out.loss[{seed}]", loss) for seed, loss in enumerate(losses)),
+    )
+
+
+def _made(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"made is no object: {_shown(value)}")  # noqa: TRY004
+    return value
+
+
+def _mean(row: Sequence[float]) -> float:
+    return math.fsum(row) / len(row)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
