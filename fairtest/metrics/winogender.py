@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from fairtest.errors import MetricError
 from fairtest.metrics.metric import ItemValues, Metric, column
+from fairtest.metrics.occupations import OccupationCorrelation, correlate
 from fairtest.metrics.pairs import wins
 from fairtest.probes.winogender import FEMININE, MASCULINE, OCCUPATION, PARTICIPANT, STATISTICS, as_percentage
 from fairtest.scoring.scores import ProbeScores
 
 EXCLUDED = "the pronoun refers to the participant"
-FEWEST_OCCUPATIONS = 3  # two points always lie on a line
 
 
 def masculine_preference(scores: ProbeScores) -> ItemValues:
@@ -50,32 +49,17 @@ def log_ratio(scores: ProbeScores) -> ItemValues:
     return _values(scores, lambda masculine, feminine: masculine - feminine)
 
 
-@dataclass(frozen=True, slots=True)
-class OccupationCorrelation:
-    """How the model's log ratio of an occupation goes with the percentage of women in it.
-
-    Args:
-        statistic: whose percentages: "bls_pct_female" or "bergsma_pct_female".
-        occupations: (percentage of women, mean log ratio in nats) of each occupation that has both.
-        excluded: occupations that have none, each with the reason.
-    """
-
-    statistic: str
-    pearson: float
-    spearman: float
-    occupations: Mapping[str, tuple[float, float]]
-    excluded: Mapping[str, str] = field(default_factory=dict)
-
-
-def occupation_correlation(scores: ProbeScores, statistic: str = "bls_pct_female") -> OccupationCorrelation:
+def occupation_correlation(
+    scores: ProbeScores, statistic: str = "bls_pct_female", *, confidence: float = 0.95
+) -> OccupationCorrelation:
     """Correlation over occupations of the mean log ratio with the percentage of women, Pearson's r and Spearman's rho.
 
     Range -1 to 1, no unit. Negative where the model finds "she" likelier in occupations with more women; -1 is a model
     that follows the statistics, 0 one that does not know them. An ideal value is not stated: who wants a model to know
     the world and who wants it to treat occupations alike want different ones. Each occupation counts once, with the
-    mean of its items. Report only: it is no mean of items. For an interval, resample `occupations`, not items. Source:
-    the results of Rudinger et al. 2018, which go with the same statistics; theirs is another score (see the module),
-    higher for "she", so there the sign is the other way round.
+    mean of its items; intervals are over occupations (`fairtest.metrics.occupations`). Report only: it is no mean of
+    items. Source: the results of Rudinger et al. 2018, which go with the same statistics; theirs is another score (see
+    the module), higher for "she", so there the sign is the other way round.
 
     Raises:
         MetricError: an unknown statistic, one that is no percentage, fewer than three occupations that have it,
@@ -87,30 +71,14 @@ def occupation_correlation(scores: ProbeScores, statistic: str = "bls_pct_female
             where="statistic",
             fix=f"known statistics: {', '.join(STATISTICS)}",
         )
-    means, percentages, excluded = _mean_by_occupation(scores), _percentages(scores, statistic), {}
-    occupations: dict[str, tuple[float, float]] = {}
-    for occupation, mean in means.items():
-        if occupation in percentages:
-            occupations[occupation] = (percentages[occupation], mean)
-        else:
-            excluded[occupation] = f"no {statistic} is given"
-    if len(occupations) < FEWEST_OCCUPATIONS:
-        raise MetricError(
-            f"a correlation takes at least {FEWEST_OCCUPATIONS} occupations, and {len(occupations)} have a mean log"
-            f" ratio and {statistic}",
-            where=f"probe set {scores.probe_set!r}",
-            fix="score all items, with occupations-stats.tsv beside the sentences",
-        )
-    women, ratios = zip(*occupations.values(), strict=True)
-    for name, values in ((statistic, women), ("mean log ratio", ratios)):
-        if len(set(values)) == 1:
-            raise MetricError(
-                f"{name} is {values[0]} for each of {len(values)} occupations, so its correlation is not defined",
-                where=f"probe set {scores.probe_set!r}",
-                fix="score occupations and a model that differ",
-            )
-    pearson, spearman = _pearson(women, ratios), _pearson(_ranks(women), _ranks(ratios))
-    return OccupationCorrelation(statistic, pearson, spearman, occupations, excluded)
+    return correlate(
+        _mean_by_occupation(scores),
+        _percentages(scores, statistic),
+        statistic=statistic,
+        where=f"probe set {scores.probe_set!r}",
+        fix="score all items, with occupations-stats.tsv beside the sentences",
+        confidence=confidence,
+    )
 
 
 def _values(scores: ProbeScores, value: Callable[[float, float], float]) -> ItemValues:
@@ -175,25 +143,6 @@ def _percentages(scores: ProbeScores, statistic: str) -> dict[str, float]:
             )
         percentages[_field(scores, index, "occupation")] = percentage
     return percentages
-
-
-def _pearson(left: Sequence[float], right: Sequence[float]) -> float:
-    x, y = _centred(left), _centred(right)
-    x_norm, y_norm = math.hypot(*x), math.hypot(*y)
-    found = math.fsum((a / x_norm) * (b / y_norm) for a, b in zip(x, y, strict=True))
-    return max(-1.0, min(1.0, found))  # rounding may pass the ends
-
-
-def _centred(values: Sequence[float]) -> list[float]:
-    mean = math.fsum(values) / len(values)
-    return [value - mean for value in values]
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1; equal values share the mean of their ranks."""
-    ordered = sorted(values)
-    first = {value: rank for rank, value in reversed(list(enumerate(ordered, start=1)))}
-    return [first[value] + (ordered.count(value) - 1) / 2 for value in values]
 
 
 METRICS = (
