@@ -92,6 +92,8 @@ class _RepeatedNameError(ValueError):
 
 
 def _object(text: str, path: Path) -> Document:
+    lines = text.split("\n")
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in pairs:
@@ -103,7 +105,7 @@ def _object(text: str, path: Path) -> Document:
     def refuse(constant: str) -> NoReturn:
         raise BaselineError(
             f"a baseline has {constant}, which is no number",
-            where=f"{path}, line {_line_of(constant, text.split('\n'), quoted=False)}",
+            where=f"{path}, line {_line_of(constant, lines, quoted=False)}",
             fix=_RECORD,
         )
 
@@ -113,7 +115,7 @@ def _object(text: str, path: Path) -> Document:
         name = str(error)
         raise BaselineError(
             f"{name!r} is in the baselines twice (a merge may have kept both)",
-            where=f"{path}, line {_line_of(name, text.split('\n'), last=True)}",
+            where=f"{path}, line {_line_of(name, lines, last=True)}",
             fix="remove one of the two, or " + _RECORD,
         ) from error
     except json.JSONDecodeError as error:
