@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from fairtest.errors import FairtestError
     from fairtest.experiments.arms import Arms, HeldOut, TunedArm
     from fairtest.experiments.experiment import Experiment
-    from fairtest.gates.assertions import assert_no_amplification, assert_privacy, assert_utility
+    from fairtest.gates.assertions import (
+        assert_bias_within,
+        assert_mitigated,
+        assert_no_amplification,
+        assert_privacy,
+        assert_utility,
+    )
     from fairtest.gates.fairness import Fairness
     from fairtest.gates.result import (
         Estimate,
@@ -53,6 +59,8 @@ _HOMES = {
     "TunedArm": "fairtest.experiments.arms",
     "UndecidedWarning": "fairtest.gates.result",
     "Verdict": "fairtest.gates.result",
+    "assert_bias_within": "fairtest.gates.assertions",
+    "assert_mitigated": "fairtest.gates.assertions",
     "assert_no_amplification": "fairtest.gates.assertions",
     "assert_privacy": "fairtest.gates.assertions",
     "assert_utility": "fairtest.gates.assertions",
@@ -79,6 +87,8 @@ __all__ = [
     "TunedArm",
     "UndecidedWarning",
     "Verdict",
+    "assert_bias_within",
+    "assert_mitigated",
     "assert_no_amplification",
     "assert_privacy",
     "assert_utility",

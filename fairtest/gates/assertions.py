@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
-import warnings
 from collections.abc import Callable
 
+from fairtest.errors import warn_user
 from fairtest.experiments.arms import Measured, TunedArm
-from fairtest.gates.judge import judge_amplification, judge_privacy_claim, judge_utility, require_arms
-from fairtest.gates.result import GateFailure, GateResult, GateUndecided, UndecidedWarning, Verdict
+from fairtest.gates.claims import judge_privacy_claim, judge_utility
+from fairtest.gates.compare import require_arms
+from fairtest.gates.judge import judge_amplification, judge_bias_within, judge_kept_score, judge_mitigated
+from fairtest.gates.looks import at_looks
+from fairtest.gates.result import (
+    GateFailure,
+    GateResult,
+    GateSetupError,
+    GateUndecided,
+    UndecidedWarning,
+    Verdict,
+)
 from fairtest.settings import Settings
 
 Record = Callable[[GateResult], None]
@@ -43,28 +52,102 @@ def assert_no_amplification(
         FairtestError: the question has no answer as asked.
     """
     __tracebackhide__ = True
-    settings = settings or _settings_of(candidate)
-    result = judge_amplification(candidate, reference, metric=metric, max_increase=max_increase, settings=settings)
-    return settle(result, settings, record)
+    settings = settings or settings_of(candidate)
+    require_arms(candidate, reference)
+
+    def judge(arms: tuple[Measured, ...], settings: Settings) -> GateResult:
+        return judge_amplification(*arms, metric=metric, max_increase=max_increase, settings=settings)
+
+    return settle(at_looks(judge, (candidate, reference), settings), settings, record)
+
+
+def assert_bias_within(
+    arm: Measured,
+    *,
+    metric: str,
+    max_distance: float,
+    settings: Settings | None = None,
+    record: Record | None = None,
+) -> GateResult:
+    """Fails when the arm's metric is further than `max_distance` from its target (0 of a log ratio, 50 of a stereotype
+    score), whatever another arm does.
+
+    Raises:
+        GateFailure, GateUndecided, FairtestError: as `assert_no_amplification`.
+    """
+    __tracebackhide__ = True
+    settings = settings or settings_of(arm)
+    require_arms(arm)
+
+    def judge(arms: tuple[Measured, ...], settings: Settings) -> GateResult:
+        return judge_bias_within(*arms, metric=metric, max_distance=max_distance, settings=settings)
+
+    return settle(at_looks(judge, (arm,), settings), settings, record)
+
+
+def assert_mitigated(
+    candidate: Measured,
+    amplified: Measured,
+    reference: Measured,
+    *,
+    metric: str,
+    min_reduction: float,
+    settings: Settings | None = None,
+    record: Record | None = None,
+) -> GateResult:
+    """Fails when the candidate is not nearer to the metric's target than `amplified` by at least `min_reduction` (the
+    metric's unit).
+
+    Args:
+        candidate, amplified, reference: for example `arms.dp_cda`, `arms.dp`, `arms.baseline`: does CDA undo what DP
+            raised? Where `amplified` is not further from the target than `reference` beyond doubt, nothing was raised,
+            and the verdict is UNDECIDED.
+
+    Raises:
+        GateFailure, GateUndecided, FairtestError: as `assert_no_amplification`.
+    """
+    __tracebackhide__ = True
+    settings = settings or settings_of(candidate)
+    require_arms(candidate, amplified, reference)
+
+    def judge(arms: tuple[Measured, ...], settings: Settings) -> GateResult:
+        return judge_mitigated(*arms, metric=metric, min_reduction=min_reduction, settings=settings)
+
+    return settle(at_looks(judge, (candidate, amplified, reference), settings), settings, record)
 
 
 def assert_utility(
     candidate: Measured,
     reference: Measured,
     *,
-    max_perplexity_ratio: float,
+    max_perplexity_ratio: float | None = None,
+    max_lms_drop: float | None = None,
+    metric: str = "stereoset.lms",
     settings: Settings | None = None,
     record: Record | None = None,
 ) -> GateResult:
-    """Fails when the candidate's held-out perplexity is more than `max_perplexity_ratio` times the reference's.
+    """Fails when the candidate's held-out perplexity is more than `max_perplexity_ratio` times the reference's, or, if
+    that is asked for instead, when its language modelling score `metric` is more than `max_lms_drop` points lower.
 
     Raises:
         GateFailure, GateUndecided, FairtestError: as `assert_no_amplification`.
     """
     __tracebackhide__ = True
-    settings = settings or _settings_of(candidate)
-    result = judge_utility(candidate, reference, max_perplexity_ratio=max_perplexity_ratio, settings=settings)
-    return settle(result, settings, record)
+    settings = settings or settings_of(candidate)
+    require_arms(candidate, reference)
+    if (max_perplexity_ratio is None) == (max_lms_drop is None):
+        raise GateSetupError(
+            "utility is one claim: a ratio of perplexities, or a drop of the language modelling score",
+            where="assert_utility",
+            fix="give max_perplexity_ratio= or max_lms_drop=, one of them",
+        )
+
+    def judge(arms: tuple[Measured, ...], settings: Settings) -> GateResult:
+        if max_perplexity_ratio is not None:
+            return judge_utility(*arms, max_perplexity_ratio=max_perplexity_ratio, settings=settings)
+        return judge_kept_score(*arms, metric=metric, max_drop=max_lms_drop, settings=settings)  # type: ignore[arg-type]
+
+    return settle(at_looks(judge, (candidate, reference), settings), settings, record)
 
 
 def assert_privacy(
@@ -91,7 +174,7 @@ def assert_privacy(
         GateFailure, GateUndecided, FairtestError: as `assert_no_amplification`.
     """
     __tracebackhide__ = True
-    settings = settings or _settings_of(arm)
+    settings = settings or settings_of(arm)
     result = judge_privacy_claim(
         arm,
         max_epsilon=max_epsilon,
@@ -109,7 +192,7 @@ def settle(result: GateResult, settings: Settings, record: Record | None = None)
     __tracebackhide__ = True
     if record is not None:
         record(result)
-    if result.verdict is Verdict.PASS and not result.blocked:
+    if result.recorded or (result.verdict is Verdict.PASS and not result.blocked):
         return result
     if result.verdict is Verdict.FAIL:
         raise GateFailure(result)
@@ -119,7 +202,7 @@ def settle(result: GateResult, settings: Settings, record: Record | None = None)
         import pytest
 
         pytest.skip(result.message())
-    warnings.warn(result.message(), UndecidedWarning, stacklevel=_stacklevel())
+    warn_user(result.message(), UndecidedWarning)
     return result
 
 
@@ -131,15 +214,7 @@ def undecided_policy(settings: Settings) -> str:
     return "fail" if under_ci else "warn"
 
 
-def _stacklevel() -> int:
-    """How many frames up the first caller outside this library is, for `warnings.warn` in `settle`."""
-    frame = sys._getframe(2)  # noqa: SLF001 - the library's own stack, as `warnings` reads it
-    level = 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fairtest":
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def _settings_of(arm: Measured) -> Settings:
+def settings_of(arm: Measured) -> Settings:
+    """The settings of an arm's own experiment; the defaults for one trained elsewhere."""
     require_arms(arm)
     return arm.experiment.settings if isinstance(arm, TunedArm) else Settings()

@@ -6,8 +6,14 @@ import dataclasses
 from typing import Any
 
 from fairtest.experiments.arms import Measured, TunedArm
-from fairtest.gates.assertions import assert_no_amplification, assert_privacy, assert_utility
-from fairtest.gates.judge import require_arms
+from fairtest.gates.assertions import (
+    assert_bias_within,
+    assert_mitigated,
+    assert_no_amplification,
+    assert_privacy,
+    assert_utility,
+)
+from fairtest.gates.compare import require_arms
 from fairtest.gates.measure import measure
 from fairtest.gates.result import Estimate, GateResult
 from fairtest.settings import Settings
@@ -54,7 +60,39 @@ class Fairness:
             record=self._record,
         )
 
-    def assert_utility(self, candidate: Measured, reference: Measured, *, max_perplexity_ratio: float) -> GateResult:
+    def assert_bias_within(self, arm: Measured, *, metric: str, max_distance: float) -> GateResult:
+        """See `fairtest.assert_bias_within`."""
+        __tracebackhide__ = True
+        self._use(arm)
+        return assert_bias_within(
+            arm, metric=metric, max_distance=max_distance, settings=self.settings, record=self._record
+        )
+
+    def assert_mitigated(
+        self, candidate: Measured, amplified: Measured, reference: Measured, *, metric: str, min_reduction: float
+    ) -> GateResult:
+        """See `fairtest.assert_mitigated`."""
+        __tracebackhide__ = True
+        self._use(candidate, amplified, reference)
+        return assert_mitigated(
+            candidate,
+            amplified,
+            reference,
+            metric=metric,
+            min_reduction=min_reduction,
+            settings=self.settings,
+            record=self._record,
+        )
+
+    def assert_utility(
+        self,
+        candidate: Measured,
+        reference: Measured,
+        *,
+        max_perplexity_ratio: float | None = None,
+        max_lms_drop: float | None = None,
+        metric: str = "stereoset.lms",
+    ) -> GateResult:
         """See `fairtest.assert_utility`."""
         __tracebackhide__ = True
         self._use(candidate, reference)
@@ -62,6 +100,8 @@ class Fairness:
             candidate,
             reference,
             max_perplexity_ratio=max_perplexity_ratio,
+            max_lms_drop=max_lms_drop,
+            metric=metric,
             settings=self.settings,
             record=self._record,
         )

@@ -6,12 +6,43 @@ amplification. Neither is fairness.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from fairtest.errors import ComparisonError
 from fairtest.experiments.arms import HeldOut, Measured
 from fairtest.gates.result import Guard
+from fairtest.scoring.scores import ProbeScores
+from fairtest.settings import Settings
 from fairtest.statistics.intervals import perplexity_ratio_interval, weighted_mean_interval
+
+
+def guards_of(
+    candidate: Measured, others: Sequence[Measured], settings: Settings, scores: Mapping[str, Sequence[ProbeScores]]
+) -> list[Guard]:
+    """Every guard of a comparison of `candidate` with `others` (none: with its own start): different weights, trained,
+    changed by CDA, seeds that differ, and a candidate that still models language.
+
+    `scores`: those of the gate, by arm, one entry a seed.
+    """
+    arms = (candidate, *others)
+    guards = [different_weights_guard(candidate, other) for other in others]
+    for arm in arms:
+        if arm.tuned:
+            guards.append(trained_guard(arm, min_improvement=settings.min_improvement, confidence=settings.confidence))
+            guards += augmented_guards(arm)
+        guards += seeds_guards(arm, scores.get(arm.name, ()))
+    reference = others[0] if others else start_of(candidate)
+    if reference is not None and reference is not candidate:
+        collapse = {"max_collapse": settings.max_collapse, "confidence": settings.confidence}
+        guards.append(collapse_guard(candidate, reference, **collapse))
+    return guards
+
+
+def start_of(arm: Measured) -> Measured | None:
+    """The model an arm was tuned from; None where nobody knows."""
+    return arm.start() if getattr(arm, "start_known", True) else None
 
 
 def trained_guard(arm: Measured, *, min_improvement: float, confidence: float) -> Guard:
@@ -22,8 +53,23 @@ def trained_guard(arm: Measured, *, min_improvement: float, confidence: float) -
     nothing under DP (noise alone moves them), so the held-out loss is asked.
     """
     name = f"{arm.name} was trained"
-    after, before = arm.held_out(), arm.start().held_out()
-    same_texts(after, before, arm.name, arm.start().name)
+    start = start_of(arm)
+    if start is None:
+        return Guard(
+            name,
+            met=False,
+            detail="it is not known what it was tuned from",
+            advice="say what it was tuned from: Checkpoint(..., start=)",
+        )
+    after, before = arm.held_out(), start.held_out()
+    if after is None or before is None:
+        return Guard(
+            name,
+            met=False,
+            detail="there are no held-out texts that would show it",
+            advice="give texts that it was not trained on: Checkpoint(..., held_out=)",
+        )
+    same_texts(after, before, arm.name, start.name)
     tokens = np.asarray(after.tokens, dtype=float)
     gain = (np.asarray(before.nll) - np.asarray(after.nll)) / tokens
     interval = weighted_mean_interval(gain, tokens, after.units, confidence=confidence)
@@ -34,12 +80,25 @@ def trained_guard(arm: Measured, *, min_improvement: float, confidence: float) -
     tensors = arm.trained_tensors()
     if tensors is not None:
         detail += f"; each of {tensors} trained tensors got a gradient"
-    return Guard(name, bool(interval.low >= min_improvement), detail)
+    return Guard(
+        name,
+        bool(interval.low >= min_improvement),
+        detail,
+        "train longer, with a larger budget or learning rate, or more units, until the guard is met",
+    )
 
 
 def collapse_guard(candidate: Measured, reference: Measured, *, max_collapse: float, confidence: float) -> Guard:
     """Utility: the candidate still models language about as well as the reference does."""
+    name = f"{candidate.name} still models language"
     ours, theirs = candidate.held_out(), reference.held_out()
+    if ours is None or theirs is None:
+        return Guard(
+            name,
+            met=False,
+            detail="there are no held-out texts that would show it",
+            advice="give texts that neither was trained on: Checkpoint(..., held_out=)",
+        )
     same_texts(ours, theirs, candidate.name, reference.name)
     interval = perplexity_ratio_interval(
         np.asarray(ours.nll),
@@ -52,14 +111,53 @@ def collapse_guard(candidate: Measured, reference: Measured, *, max_collapse: fl
         f"held-out perplexity {interval.estimate:.2f} times that of {reference.name} (at most {interval.high:.2f}), "
         f"more than {max_collapse:g} times counts as collapsed"
     )
-    return Guard(f"{candidate.name} still models language", bool(interval.high <= max_collapse), detail)
+    return Guard(
+        name,
+        bool(interval.high <= max_collapse),
+        detail,
+        f"train {candidate.name} until it models language again: a model that does not is near the target by chance",
+    )
 
 
 def different_weights_guard(candidate: Measured, reference: Measured) -> Guard:
     """The two sides are not the same models."""
     shared = set(candidate.identity) & set(reference.identity)
     detail = "the two sides share no run" if not shared else f"{len(shared)} run(s) are on both sides"
-    return Guard("different models", not shared, detail)
+    return Guard("different models", not shared, detail, "compare two arms that differ")
+
+
+def augmented_guards(arm: Measured) -> list[Guard]:
+    """CDA changed something; nothing for an arm without CDA."""
+    share = arm.changed_share()
+    if share is None:
+        return []
+    return [
+        Guard(
+            f"CDA changed the corpus of {arm.name}",
+            share > 0,
+            f"{100 * share:.1f}% of its records have a counterfactual",
+            "choose axes whose words occur in the corpus (`fairtest cda preview` shows them)",
+        )
+    ]
+
+
+def seeds_guards(arm: Measured, scores: Sequence[ProbeScores]) -> list[Guard]:
+    """No two seeds are the same model: copies would pass for agreement. Nothing where there is one seed."""
+    if len(arm.identity) < 2:
+        return []
+    distinct = len(set(arm.identity))
+    texts = len({tuple(map(tuple, row.log_probs.values())) for row in scores}) if scores else distinct
+    same = len(arm.identity) - min(distinct, texts)
+    return [
+        Guard(
+            f"the seeds of {arm.name} are different models",
+            not same,
+            f"{len(arm.identity)} seeds, no two alike"
+            if not same
+            else f"{same} of {len(arm.identity)} seeds repeat another",
+            "train each seed anew: a seed that changes nothing, or the same checkpoint twice, is one model",
+        )
+    ]
 
 
 def same_texts(ours: HeldOut, theirs: HeldOut, our_name: str, their_name: str) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fairtest.errors import ComparisonError, MetricError
-from fairtest.experiments.arms import Measured
+from fairtest.experiments.arms import HeldOut, Measured
 from fairtest.gates.result import Estimate
 from fairtest.metrics import MetricRef, icat_score, item_values, parse_metric
+from fairtest.scoring.scores import ProbeScores
 from fairtest.statistics.intervals import Interval, mean_interval, weighted_mean_interval
 
 Values = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ def measure(arm: Measured, metric: str, *, confidence: float) -> tuple[Estimate,
     icat = _ICAT.fullmatch(metric) if isinstance(metric, str) else None
     if icat is not None:
         return _icat(arm, icat["axis"] or "", confidence)
-    ref = gate_metric(metric)
+    ref = gate_metric(metric, arm)
     values, _, clusters = item_matrix(arm, ref)
     interval = mean_interval(values, clusters, confidence=confidence)
     return estimate_of(interval), interval.seeds, interval.items, interval.clusters
@@ -56,7 +57,7 @@ def _icat(arm: Measured, axis: str, confidence: float) -> tuple[Estimate, int, i
 
 def _perplexity(arm: Measured, group: str | None, confidence: float) -> tuple[Estimate, int, int, int]:
     """Held-out perplexity, exp(sum NLL / sum tokens), of all texts or of one group of them."""
-    held = arm.held_out()
+    held = held_out_of(arm)
     kept = [index for index, name in enumerate(held.groups) if group is None or name == group]
     if not kept:
         names = ", ".join(sorted(set(held.groups) - {""})) or "none (set 'group_field')"
@@ -70,20 +71,42 @@ def _perplexity(arm: Measured, group: str | None, confidence: float) -> tuple[Es
     return Estimate(math.exp(interval.estimate), low, high), interval.seeds, interval.items, interval.clusters
 
 
-def gate_metric(text: str) -> MetricRef:
-    """The metric that is written so, if arms can be measured with it.
+def held_out_of(arm: Measured) -> HeldOut:
+    """Its held-out losses.
 
     Raises:
-        MetricError: no such metric, or one that reads what arms do not give: they are causal models, and write nothing.
+        ComparisonError: there are none.
+    """
+    held = arm.held_out()
+    if held is None:
+        raise ComparisonError(
+            f"{arm.name} has no held-out texts",
+            where="held-out perplexity",
+            fix="give texts that it was not trained on: Checkpoint(..., held_out=)",
+        )
+    return held
+
+
+def gate_metric(text: str, *arms: Measured) -> MetricRef:
+    """The metric that is written so, if these arms can be measured with it; before anything is trained.
+
+    Raises:
+        MetricError: no such metric, or one that reads what the arms do not give.
     """
     ref = parse_metric(text)
-    if ref.metric.scoring != "causal":
-        raise MetricError(
-            f"metric {text!r} reads scores of a {ref.metric.scoring} model, and arms are causal language models",
-            where="metric",
-            fix="use one of causal models here; `fairtest score MODEL PROBES` measures the other kinds",
-        )
+    for arm in arms:
+        if ref.metric.scoring != arm.kind:
+            raise MetricError(
+                f"metric {text!r} reads scores of a {ref.metric.scoring} model, and {arm.name} is a {arm.kind} one",
+                where="metric",
+                fix="use a metric of that kind of model; `fairtest score MODEL PROBES` shows which there are",
+            )
     return ref
+
+
+def scores_of(arm: Measured, ref: MetricRef) -> tuple[ProbeScores, ...]:
+    """What the metric reads, one entry a seed."""
+    return arm.scores(ref.metric.probe_set, ref.axis, ref.metric.scoring_protocol or None)
 
 
 def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...], Labels]:
@@ -92,7 +115,7 @@ def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...],
     Raises:
         ComparisonError: the seeds were not scored on the same items.
     """
-    rows = [item_values(ref, scores) for scores in arm.scores(ref.metric.probe_set, ref.axis)]
+    rows = [item_values(ref, scores) for scores in scores_of(arm, ref)]
     first = rows[0]
     if any(row.ids != first.ids for row in rows):
         raise ComparisonError(

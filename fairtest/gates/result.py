@@ -46,11 +46,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Guard:
-    """A condition without which a comparison means nothing, whether it is met, and the numbers."""
+    """A condition without which a comparison means nothing, whether it is met, the numbers, and what to do if not."""
 
     name: str
     met: bool
     detail: str
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,31 @@ class WorstItem:
     change: float
 
 
+@dataclass(frozen=True)
+class Flips:
+    """Of one seed, how many items prefer the stereotype on the candidate's side alone (`up`) and on the reference's
+    alone (`down`), with McNemar's exact two-sided p, which takes items for independent.
+    """
+
+    up: int
+    down: int
+    p: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
     """One declared claim and its verdict.
 
-    `change` is the amplification (or the ratio, or epsilon) that is compared with `allowed`; `levels` are the
-    metric's values of the models
-    involved. `scope` says what the interval covers: "training" (seeds and probes), or "this checkpoint only" (probes
-    alone). `factors` has the number of clusters by crossed factor, `clusters` is the smallest of them.
+    `change` is the amplification (or the distance, the ratio, epsilon) that is compared with `allowed`; `levels` are
+    the metric's values of the models involved. `scope` says what the interval covers: "training" (seeds and probes), or
+    "this checkpoint only" (probes alone). `factors` has the number of clusters by crossed factor, `clusters` is the
+    smallest of them.
+
+    `p_pass` and `p_fail` are one-sided p-values, evidence that the true change is within and beyond what is allowed;
+    PASS and FAIL are p <= `alpha`. None: the claim rests on no sample. `family`: verdict, adjusted p-value and number
+    of gates after Holm's correction over all gates of a session; None until all are known. `look`: at which look of
+    adaptive seeds it was decided, "" where seeds are fixed. `recorded`: there was nothing to compare with, and the
+    values become the baseline.
     """
 
     gate: str
@@ -94,6 +112,13 @@ class GateResult:
     advice: str = ""
     guards: tuple[Guard, ...] = ()
     worst: tuple[WorstItem, ...] = ()
+    flips: tuple[Flips, ...] = ()
+    p_pass: float | None = None
+    p_fail: float | None = None
+    alpha: float = 0.025
+    look: str = ""
+    family: Mapping[str, Any] | None = None
+    recorded: bool = False
     test: str = ""
 
     @property

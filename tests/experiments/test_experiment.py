@@ -10,7 +10,7 @@ import torch
 from fairtest.errors import CorpusError, SettingsError, SpecError
 from fairtest.experiments.arms import Arms, custom_arm
 from fairtest.experiments.experiment import Experiment
-from fairtest.gates.judge import judge_privacy_claim
+from fairtest.gates.claims import judge_privacy_claim
 from fairtest.privacy.checks import judge_privacy
 from fairtest.settings import Settings
 from fairtest.specs import Arm, Training

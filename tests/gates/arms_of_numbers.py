@@ -15,8 +15,22 @@ ITEMS = CLUSTERS * PER_CLUSTER
 class NumbersArm:
     """`log_ratio[s][i]`: log p(stereotype) - log p(anti) of item i, seed s; `nll`: nats per held-out token."""
 
+    kind = "causal"
+    available_seeds = None
+
     def __init__(
-        self, name, log_ratio, *, nll, tuned=True, start=None, statement=None, protocol="causal-bos", probes="p"
+        self,
+        name,
+        log_ratio,
+        *,
+        nll,
+        tuned=True,
+        start=None,
+        statement=None,
+        protocol="causal-bos",
+        probes="p",
+        changed=None,
+        seconds=None,
     ):
         self.name = name
         self.tuned = tuned
@@ -26,12 +40,20 @@ class NumbersArm:
         self._statement = statement
         self.protocol = protocol
         self.probes = probes
+        self.changed = changed
+        self.seconds = seconds
 
     @property
     def identity(self):
         return tuple(f"{self.name}-{seed}" for seed in range(len(self.log_ratio)))
 
-    def scores(self, probe_set, axis=None):
+    def changed_share(self):
+        return self.changed
+
+    def seconds_per_run(self):
+        return self.seconds
+
+    def scores(self, probe_set, axis=None, protocol=None):
         assert axis in (None, "gender")
         items = self.log_ratio.shape[1]
         return tuple(

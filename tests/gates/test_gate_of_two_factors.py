@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from arms_of_numbers import ITEMS, NumbersArm, pretrained, ratios
 
-from fairtest.gates.judge import judge_amplification, judge_utility
+from fairtest.gates.claims import judge_utility
+from fairtest.gates.judge import judge_amplification
 from fairtest.gates.result import Verdict
 from fairtest.settings import Settings
 
@@ -21,9 +22,9 @@ class CrossedArm(NumbersArm):
 
     frames = 8
 
-    def scores(self, probe_set, axis=None):
+    def scores(self, probe_set, axis=None, protocol=None):
         templates = tuple(f"frame-{i % self.frames}" for i in range(ITEMS))
-        return tuple(dataclasses.replace(row, templates=templates) for row in super().scores(probe_set, axis))
+        return tuple(dataclasses.replace(row, templates=templates) for row in super().scores(probe_set, axis, protocol))
 
 
 class PlainArm(NumbersArm):

@@ -9,7 +9,9 @@ from repository import CI_VARIABLES
 
 from fairtest.errors import ComparisonError, MetricError
 from fairtest.gates.assertions import assert_no_amplification, assert_utility, undecided_policy
-from fairtest.gates.judge import decide, judge_amplification, judge_utility
+from fairtest.gates.claims import judge_utility
+from fairtest.gates.decision import decide
+from fairtest.gates.judge import judge_amplification
 from fairtest.gates.result import (
     Estimate,
     GateFailure,

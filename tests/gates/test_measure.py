@@ -16,12 +16,12 @@ from fairtest.scoring.scores import ProbeScores
 class Triples:
     """An arm scored on triples: log-probabilities [seeds, items, 3] of stereotype, anti-stereotype, unrelated."""
 
-    name, tuned = "dp", True
+    name, tuned, kind = "dp", True, "causal"
 
     def __init__(self, log_probs):
         self.log_probs = log_probs
 
-    def scores(self, probe_set, axis=None):
+    def scores(self, probe_set, axis=None, protocol=None):
         assert (probe_set, axis) == ("stereoset", "gender")
         items = self.log_probs.shape[1]
         roles = ("stereotype", "anti_stereotype", "unrelated")
@@ -83,10 +83,10 @@ def test_a_group_that_no_text_has_is_refused_with_those_there_are():
 
 def test_a_metric_of_masked_models_is_refused_before_anything_is_trained():
     class Untouched:
-        name = "dp"
+        name, kind = "dp", "causal"
 
         def __getattr__(self, name):
             pytest.fail(f"{name} was asked for")
 
-    with pytest.raises(MetricError, match="reads scores of a masked model, and arms are causal language models"):
+    with pytest.raises(MetricError, match="reads scores of a masked model, and dp is a causal one"):
         measure(Untouched(), "crows_pairs.nangia2020", confidence=0.95)

@@ -1,0 +1,47 @@
+"""Adaptive seeds: more are trained only while a gate is undecided, at an error rate that was fixed before."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from fairtest.experiments.arms import Measured
+from fairtest.gates.decision import MIN_CLUSTERS
+from fairtest.gates.result import GateResult, Verdict
+from fairtest.settings import FIRST_LOOK, Settings
+from fairtest.statistics.sequential import Look, looks, overall_p
+
+Judge = Callable[[tuple[Measured, ...], Settings], GateResult]
+
+
+def at_looks(judge: Judge, arms: tuple[Measured, ...], settings: Settings) -> GateResult:
+    """The verdict of `judge` on these arms: at once where seeds are fixed, else at the first look that decides.
+
+    Each look has more seeds and an interval of its own confidence, so that all looks together hold
+    `settings.confidence` (fairtest.statistics.sequential). A guard that is not met ends it too: an arm that did not
+    train will not with another seed.
+    """
+    most = [arm.available_seeds for arm in arms if arm.available_seeds is not None]
+    if not most:
+        return judge(arms, settings)
+    plan = looks(FIRST_LOOK, min(most))
+    for look in plan:
+        limited = tuple(arm if arm.available_seeds is None else arm.limited(look.seeds) for arm in arms)
+        result = _of_look(judge(limited, _at(settings, look)), look, settings)
+        if result.verdict is not Verdict.UNDECIDED or result.blocked or result.clusters < MIN_CLUSTERS:
+            break
+    return result
+
+
+def _at(settings: Settings, look: Look) -> Settings:
+    return dataclasses.replace(settings, confidence=look.confidence(settings.confidence))
+
+
+def _of_look(result: GateResult, look: Look, settings: Settings) -> GateResult:
+    return dataclasses.replace(
+        result,
+        look=f"{look.text()}; all looks together hold {100 * settings.confidence:g}%",
+        p_pass=None if result.p_pass is None else overall_p(result.p_pass, look),
+        p_fail=None if result.p_fail is None else overall_p(result.p_fail, look),
+        alpha=(1.0 - settings.confidence) / 2.0,
+    )
