@@ -20,6 +20,7 @@ from fairtest.corpora.units import Corpus
 from fairtest.errors import AugmentationError, CorpusError, SettingsError, SpecError
 from fairtest.experiments.arms import HeldOut, TunedArm
 from fairtest.experiments.claims import Claims
+from fairtest.experiments.model_scorer import SCORING_VERSION
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.privacy.statement import PrivacyStatement
 from fairtest.probes.probe import ProbeSet
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
     from fairtest.training.models import LoadedModel
     from fairtest.training.trunk import TrunkCache
 
-# Raised when a change of the library changes what the same spec trains or scores: old entries are then not found.
+# Raised when a change of the library changes what the same spec trains: old entries are then not found.
 TRAINING_VERSION = 2
-SCORING_VERSION = 1
 PROTOCOL = "causal-bos"
 # The privacy statement beside the weights of every DP run, in the store and in an exported model.
 PRIVACY_FILE = "privacy.json"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairtest.errors import MetricError
-from fairtest.experiments.model_scores import MASKED, model_kind
+from fairtest.experiments.model_scorer import MASKED, model_kind
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.metrics.generation import STATISTICS, THRESHOLD, Gap, gap
 from fairtest.probes.probe import ProbeSet

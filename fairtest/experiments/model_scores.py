@@ -7,31 +7,25 @@ axis that was finished.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fairtest.errors import MetricError
-from fairtest.experiments.experiment import SCORING_VERSION
+from fairtest.experiments.model_scorer import USUAL_PROTOCOLS, ModelScorer, model_kind
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.metrics import MetricRef, item_values
 from fairtest.metrics.metric import ItemValues, Metric
 from fairtest.metrics.own_probes import STATISTICS
 from fairtest.metrics.registry import metrics_of
 from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, UNRELATED, ProbeSet
-from fairtest.scoring.scores import ProbeScores, join_scores
+from fairtest.scoring.scores import ProbeScores
 from fairtest.statistics.intervals import mean_interval
 from fairtest.store import Store
-from fairtest.training.sources import ModelSource, resolve_model
-
-CAUSAL, MASKED = "causal", "masked"
-_USUAL = {CAUSAL: "causal-bos", MASKED: "mlm-pll"}
-_MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")
+from fairtest.training.sources import resolve_model
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ def score_model(
             where=f"metrics: {names}",
             fix="give a model of the other kind, or another probe set",
         )
-    scorer = _Scorer(source, kind, store, progress, threads)
+    scorer = ModelScorer(source, kind, store, progress, threads)
     found: dict[str, ProbeScores] = {}
     values: dict[str, ItemValues] = {}
     estimates: list[ModelEstimate] = []
@@ -147,7 +141,7 @@ def _all_of(probes: ProbeSet) -> tuple[MetricRef, ...]:
 def _by_protocol(refs: Sequence[MetricRef], kind: str) -> dict[str, list[MetricRef]]:
     groups: dict[str, list[MetricRef]] = {}
     for ref in refs:
-        groups.setdefault(ref.metric.scoring_protocol or _USUAL[kind], []).append(ref)
+        groups.setdefault(ref.metric.scoring_protocol or USUAL_PROTOCOLS[kind], []).append(ref)
     return groups
 
 
@@ -158,69 +152,6 @@ def _metrics_of(probes: ProbeSet) -> tuple[Metric, ...]:
         return known
     names = [name for name in STATISTICS if UNRELATED in probes.roles or not name.startswith("lms")]
     return tuple(replace(STATISTICS[name], name=f"{probes.name}:{name}", probe_set=probes.name) for name in names)
-
-
-def model_kind(source: ModelSource) -> str:
-    """The kind that the configuration names, masked or causal."""
-    config = Path(source.location) / "config.json"
-    if not config.is_file():
-        return CAUSAL
-    try:
-        names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or ()
-    except (OSError, ValueError):
-        return CAUSAL  # whoever loads the model says what is wrong with it
-    return MASKED if any(str(name).endswith(_MASKED_HEADS) for name in names) else CAUSAL
-
-
-class _Scorer:
-    """Scores of one model, from the store or from a forward pass; the model is loaded when it is first needed."""
-
-    def __init__(self, source: ModelSource, kind: str, store: Store, progress: Progress, threads: int) -> None:
-        self._source, self._kind, self._store, self._progress = source, kind, store, progress
-        self._threads = threads
-        self._score: Callable[..., ProbeScores] | None = None
-
-    def scores(self, probes: ProbeSet, axes: Sequence[str], protocol: str) -> ProbeScores:
-        """The items of these axes, an axis at a time."""
-        return join_scores(probes, [self._axis(probes.only(axis), protocol) for axis in axes])
-
-    def _axis(self, probes: ProbeSet, protocol: str) -> ProbeScores:
-        key = {
-            "version": SCORING_VERSION,
-            "model": self._source.digest,
-            "probes": probes.digest,
-            "protocol": protocol,
-        }
-
-        def score() -> dict[str, Any]:
-            label = f"score {self._source.name} on {probes.name}[{probes.axes[0]}]"
-            with self._progress.work(label, len(probes), "text") as advance:
-                scored = self._scoring()(
-                    probes, protocol=protocol, on_batch=lambda done, total: advance(done=done, total=total)
-                )
-            return scored.to_json()
-
-        return ProbeScores.from_json(self._store.obtain_json("model-scores", key, score))
-
-    def _scoring(self) -> Callable[..., ProbeScores]:
-        if self._score is None:
-            import functools
-            import os
-
-            import torch
-
-            torch.set_num_threads(self._threads or os.cpu_count() or 1)
-            if self._kind == MASKED:
-                from fairtest.scoring.masked import score_masked_probe_set
-                from fairtest.scoring.masked_models import load_masked_model
-
-                self._score = functools.partial(score_masked_probe_set, load_masked_model(self._source))
-            else:
-                from fairtest.scoring.likelihood import score_probe_set
-                from fairtest.training.models import load_model
-
-                self._score = functools.partial(score_probe_set, load_model(self._source))
-        return self._score
 
 
 def _estimate(ref: MetricRef, items: ItemValues, confidence: float) -> ModelEstimate:

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from fairtest.errors import MetricError
-from fairtest.experiments import model_scores
-from fairtest.experiments.model_scores import model_kind, score_model
+from fairtest.experiments.model_scorer import ModelScorer, model_kind
+from fairtest.experiments.model_scores import score_model
 from fairtest.metrics import item_values, parse_metric
 from fairtest.metrics.metric import MetricRef
 from fairtest.metrics.pairs import pair_metrics
@@ -69,7 +69,7 @@ def test_asking_twice_scores_nothing_whatever_the_path(store, tmp_path, monkeypa
     first = score_model("fairtest/tiny", probes, store=store, threads=1)
     copied = tmp_path / "copy"
     shutil.copytree(model_directory(), copied)
-    monkeypatch.setattr(model_scores._Scorer, "_scoring", lambda _: pytest.fail("a forward pass"))
+    monkeypatch.setattr(ModelScorer, "_scoring", lambda _: pytest.fail("a forward pass"))
     again = score_model(str(copied), probes, store=store, threads=1)
     assert again.estimates == first.estimates
 
@@ -105,8 +105,8 @@ def test_an_interruption_loses_no_axis_that_was_scored(store, monkeypatch):
 
 def test_other_items_or_another_model_are_scored_anew(store, tmp_path, monkeypatch):
     asked = []
-    real = model_scores._Scorer._scoring
-    monkeypatch.setattr(model_scores._Scorer, "_scoring", lambda self: asked.append(1) or real(self))
+    real = ModelScorer._scoring
+    monkeypatch.setattr(ModelScorer, "_scoring", lambda self: asked.append(1) or real(self))
     score_model("fairtest/tiny", pairs_of("gender"), store=store, threads=1)
     score_model("fairtest/tiny", pairs_of("gender"), store=store, threads=1)
     assert len(asked) == 1
@@ -145,9 +145,9 @@ def test_an_interval_of_too_few_clusters_is_null_in_json(store):
 
 def test_an_axis_that_nobody_asks_for_is_not_scored(store, monkeypatch):
     scored = []
-    real = model_scores._Scorer._axis
+    real = ModelScorer._axis
     monkeypatch.setattr(
-        model_scores._Scorer,
+        ModelScorer,
         "_axis",
         lambda self, probes, protocol: scored.append(probes.axes) or real(self, probes, protocol),
     )
