@@ -75,6 +75,10 @@ class Measured(Protocol):
     def trained_tensors(self) -> int | None:
         """Parameters that were trained, each of which got a gradient in every run; None where nobody knows."""
 
+    @property
+    def start_known(self) -> bool:
+        """Whether it is known what it was tuned from; otherwise `start` raises a ModelError."""
+
     def start(self) -> Measured:
         """The model it was tuned from."""
 
@@ -88,6 +92,7 @@ class TunedArm:
     """
 
     kind = "causal"
+    start_known = True
 
     def __init__(self, experiment: Experiment, spec: Arm, seeds: int | None = None) -> None:
         self.experiment = experiment
