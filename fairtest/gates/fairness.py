@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from fairtest.experiments.arms import Measured, TunedArm
+from fairtest.experiments.checkpoint import Checkpoint
+from fairtest.experiments.progress import SILENT, Progress
 from fairtest.gates.assertions import (
     assert_bias_within,
     assert_mitigated,
@@ -17,6 +20,7 @@ from fairtest.gates.compare import require_arms
 from fairtest.gates.measure import measure
 from fairtest.gates.result import Estimate, GateResult
 from fairtest.settings import Settings
+from fairtest.store import Store
 
 _TRAINING_SUMMARY = (
     "steps",
@@ -36,11 +40,16 @@ class Fairness:
     Args:
         settings: confidence, guards, policy for UNDECIDED.
         test: name of the test, kept in every result.
+        store, progress: for checkpoints, which have none of their own; None: the store of the settings.
     """
 
-    def __init__(self, settings: Settings, test: str = "") -> None:
+    def __init__(
+        self, settings: Settings, test: str = "", *, store: Store | None = None, progress: Progress = SILENT
+    ) -> None:
         self.settings = settings
         self.test = test
+        self._store = store
+        self._progress = progress
         self.results: list[GateResult] = []
         self.measurements: list[dict[str, Any]] = []
         self._arms: dict[str, Measured] = {}
@@ -164,6 +173,9 @@ class Fairness:
 
     def _use(self, *arms: Measured) -> None:
         require_arms(*arms)
+        for arm in arms:
+            if isinstance(arm, Checkpoint):
+                arm.bind(self.settings, self._store or Store(Path(self.settings.cache_dir)), self._progress)
         self._arms.update({arm.name: arm for arm in arms})
 
     def _record(self, result: GateResult) -> None:

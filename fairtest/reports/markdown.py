@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fairtest.augmentation.coverage import NOT_ASKED_FOR
-from fairtest.gates.messages import number
+from fairtest.gates.messages import SIGNED, flips, number
+from fairtest.gates.result import Flips
 from fairtest.reports.terminal import estimate_text, gate_name, totals
 
 
@@ -56,10 +57,19 @@ def _in_short(gates: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _sentence(gate: Mapping[str, Any]) -> str:
     what, arms = gate_name(gate)
-    value = estimate_text(gate["change"], sign=gate["gate"] == "no_amplification")
+    value = estimate_text(gate["change"], sign=gate["gate"] in SIGNED)
     why = gate["reason"] if gate["blocked"] or (gate["gate"] == "privacy" and gate["verdict"] != "PASS") else ""
     text = f"{arms}, {what}: {value}, allowed {number(gate['allowed'])}"
     return "; ".join(filter(None, (text, why, gate["finding"] if gate["gate"] == "no_amplification" else "")))
+
+
+_GATE_COLUMNS = ("verdict", "in the family", "measured", "arms", "value and interval", "allowed", "why")
+
+
+def _in_family(gate: Mapping[str, Any]) -> str:
+    """The verdict after Holm's correction over all gates of the session."""
+    family = gate.get("family")
+    return "-" if not family else f"{family['verdict']} (p {number(family['p'])}, {family['size']} gates)"
 
 
 def _gates(gates: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -67,11 +77,12 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     rows = []
     for gate in gates:
-        signed = gate["gate"] == "no_amplification"
+        signed = gate["gate"] in SIGNED
         what, arms = gate_name(gate)
         rows.append(
             (
                 gate["verdict"],
+                _in_family(gate),
                 what,
                 arms,
                 estimate_text(gate["change"], sign=signed),
@@ -79,7 +90,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> list[str]:
                 gate["reason"],
             )
         )
-    lines = ["## Gates", "", *table(("verdict", "measured", "arms", "value and interval", "allowed", "why"), rows), ""]
+    lines = ["## Gates", "", *table(_GATE_COLUMNS, rows), ""]
     lines += ["### What each verdict rests on", ""]
     for gate in gates:
         what, arms = gate_name(gate)
@@ -92,6 +103,10 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"- {100 * gate['confidence']:g}% interval over {seeds} x {gate['items']} items "
                 f"in {clusters} clusters; protocol {escape(gate['protocol'])}"
             )
+        if gate.get("look"):
+            lines.append(f"- {escape(gate['look'])}")
+        if gate.get("flips"):
+            lines.append(f"- flips: {escape(flips([Flips(**row) for row in gate['flips']]))}")
         if gate["levels"]:
             levels = "; ".join(
                 f"{escape(name)} {escape(estimate_text(value))}" for name, value in gate["levels"].items()

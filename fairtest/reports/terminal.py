@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fairtest.gates.messages import number, signed_number
+from fairtest.gates.family import weakened
+from fairtest.gates.messages import SIGNED, number, signed_number
 from fairtest.gates.result import Estimate
 
 _HEADER = ("verdict", "measured", "allowed", "gate")
@@ -25,7 +26,9 @@ def gate_name(gate: Mapping[str, Any]) -> tuple[str, str]:
     """(what is measured, on which arms)."""
     if gate["gate"] == "privacy":
         return ", ".join(filter(None, ("epsilon", str(gate["unit"])))), str(gate["candidate"])
-    what = "perplexity ratio" if gate["gate"] == "utility" else f"{gate['metric']}, {gate['unit']}"
+    what = "perplexity ratio" if gate["metric"] == "perplexity" else f"{gate['metric']}, {gate['unit']}"
+    if gate["gate"] == "bias_within":
+        return f"distance from {gate['target']:g} of {what}", str(gate["candidate"])
     return what, f"{gate['candidate']} against {gate['reference']}"
 
 
@@ -35,16 +38,17 @@ def summary_rows(gates: Iterable[Mapping[str, Any]], width: int) -> list[tuple[s
     """
     rows = []
     for gate in gates:
-        signed = gate["gate"] == "no_amplification"
+        signed = gate["gate"] in SIGNED
         allowed = (signed_number if signed else number)(float(gate["allowed"]))
-        rows.append((str(gate["verdict"]), estimate_text(gate["change"], sign=signed), allowed, *gate_name(gate)))
+        rows.append((_verdict(gate), estimate_text(gate["change"], sign=signed), allowed, *gate_name(gate)))
     first = max([len(_HEADER[0]), *(len(row[0]) for row in rows)])
     second = max([len(_HEADER[1]), *(len(row[1]) for row in rows)])
     third = max([len(_HEADER[2]), *(len(row[2]) for row in rows)])
     lead = first + second + third + 6
     lines = [("", f"{_HEADER[0]:<{first}}  {_HEADER[1]:<{second}}  {_HEADER[2]:>{third}}  {_HEADER[3]}")]
-    for verdict, measured, allowed, what, arms in rows:
-        head = f"{verdict:<{first}}  {measured:<{second}}  {allowed:>{third}}  "
+    for shown, measured, allowed, what, arms in rows:
+        verdict = shown.rstrip("*")
+        head = f"{shown:<{first}}  {measured:<{second}}  {allowed:>{third}}  "
         if lead + len(what) + 2 + len(arms) <= width:
             lines.append((verdict, f"{head}{arms}: {what}"))
         elif lead + max(len(what), len(arms)) <= width:
@@ -54,8 +58,30 @@ def summary_rows(gates: Iterable[Mapping[str, Any]], width: int) -> list[tuple[s
     return lines
 
 
-def notes(gates: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What limits a verdict, one line each: what a privacy claim does not say, and gates that rest on one seed."""
+def _verdict(gate: Mapping[str, Any]) -> str:
+    """The gate's own verdict; a star where it does not hold in the family of all gates."""
+    return f"{gate['verdict']}{'*' if weakened([gate]) else ''}"
+
+
+def family_note(gates: Sequence[Mapping[str, Any]]) -> str:
+    """What holds of all verdicts together; "" for a single gate."""
+    sizes = [gate["family"]["size"] for gate in gates if gate.get("family")]
+    if not sizes or sizes[0] < 2:
+        return ""
+    lost = weakened(gates)
+    if not lost:
+        return f"note: each verdict also holds in the family of {sizes[0]} gates (Holm)"
+    return (
+        f"note: * {_count(len(lost), 'verdict')} that would not hold in the family of {sizes[0]} gates (Holm): "
+        "so many gates err somewhere by chance"
+    )
+
+
+def notes(gates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What limits a verdict, one line each: what holds in the family of all gates, what a privacy claim does not say,
+    and gates that rest on one seed.
+    """
+    first = family_note(gates)
     limits: dict[str, list[str]] = {}
     for gate in gates:
         if gate["gate"] == "privacy" and gate["finding"]:
@@ -63,7 +89,9 @@ def notes(gates: Iterable[Mapping[str, Any]]) -> list[str]:
         elif gate["items"] and gate["seeds"] == 1:
             limit = "one seed, so the verdict is about this checkpoint only and not about training"
             limits.setdefault(limit, []).append(gate_name(gate)[1])
-    return [f"note: {', '.join(dict.fromkeys(arms))}: {limit}" for limit, arms in limits.items()]
+    return [first] * bool(first) + [
+        f"note: {', '.join(dict.fromkeys(arms))}: {limit}" for limit, arms in limits.items()
+    ]
 
 
 def totals(summary: Mapping[str, Any]) -> str:

@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 
     from fairtest.experiments.arms import Arms, TunedArm
     from fairtest.experiments.experiment import Experiment
+    from fairtest.experiments.progress import Progress
     from fairtest.gates.fairness import Fairness
     from fairtest.settings import Settings
+    from fairtest.store import Store
 
 _EXPERIMENTS = pytest.StashKey[dict[Any, Any]]()
 _COLLECTED = pytest.StashKey[Collected]()
 _FAIRNESS = pytest.StashKey[Any]()
 _PAYLOAD = "fairtest_record"
 
-_OPTIONS = {
-    "seeds": ("--fairtest-seeds", int, "N", "train every arm with N seeds"),
+
+def _seeds(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+_OPTIONS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
+    "seeds": ("--fairtest-seeds", _seeds, "N", "train every arm with N seeds; auto: more while a gate is undecided"),
     "cache_dir": ("--fairtest-cache-dir", str, "DIR", "keep trained and scored runs in DIR"),
     "report_dir": ("--fairtest-report", str, "DIR", "write report.json and report.md into DIR"),
     "undecided": ("--fairtest-undecided", str, "POLICY", "what UNDECIDED does to a test: fail, warn, skip, auto"),
@@ -86,23 +93,35 @@ def fairtest_config(request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-def arms(request: pytest.FixtureRequest, fairtest_config: Settings) -> Arms:
+def fairtest_trainer() -> Callable[..., Any] | None:
+    """What trains an arm instead of the built-in trainer: override it in conftest.py with a fixture that returns a
+    function (arm, units, seed, directory) -> directory of the checkpoint.
+    """
+    return None
+
+
+@pytest.fixture
+def arms(
+    request: pytest.FixtureRequest, fairtest_config: Settings, fairtest_trainer: Callable[..., Any] | None
+) -> Arms:
     """The arms `pretrained`, `baseline`, `cda`, `dp`, `dp_cda`; one is trained, or taken from the store, when a value
     of it is needed.
     """
     from fairtest.experiments.arms import Arms
 
-    return Arms(_experiment(request.config, fairtest_config))
+    return Arms(_experiment(request.config, fairtest_config, fairtest_trainer))
 
 
 @pytest.fixture
-def finetune(request: pytest.FixtureRequest, fairtest_config: Settings) -> Callable[..., TunedArm]:
+def finetune(
+    request: pytest.FixtureRequest, fairtest_config: Settings, fairtest_trainer: Callable[..., Any] | None
+) -> Callable[..., TunedArm]:
     """A function that gives any other arm: `finetune("dp_eps8", dp=8.0, cda=True, steps=200)`."""
     from functools import partial
 
     from fairtest.experiments.arms import custom_arm
 
-    return partial(custom_arm, _experiment(request.config, fairtest_config))
+    return partial(custom_arm, _experiment(request.config, fairtest_config, fairtest_trainer))
 
 
 @pytest.fixture
@@ -110,7 +129,12 @@ def fairness(request: pytest.FixtureRequest, fairtest_config: Settings) -> Fairn
     """The assertion helpers, bound to this test's settings; what they find goes into the summary and the report."""
     from fairtest.gates.fairness import Fairness
 
-    helpers = Fairness(fairtest_config, test=request.node.nodeid)
+    helpers = Fairness(
+        fairtest_config,
+        test=request.node.nodeid,
+        store=_store(fairtest_config),
+        progress=_progress(request.config),
+    )
     request.node.stash[_FAIRNESS] = helpers
     return helpers
 
@@ -173,10 +197,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from fairtest.errors import FairtestError
 
     try:
-        collected.write(_session_settings(config))
+        settings = _session_settings(config)
+        collected.write(settings)
     except FairtestError as error:
         collected.problem = str(error)
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        return
+    if settings.family == "enforce" and collected.weakened and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
@@ -223,18 +251,29 @@ def _session_settings(
     )
 
 
-def _experiment(config: pytest.Config, settings: Settings) -> Experiment:
-    """One experiment for all tests with the same settings."""
+def _experiment(config: pytest.Config, settings: Settings, trainer: Callable[..., Any] | None) -> Experiment:
+    """One experiment for all tests with the same settings and trainer."""
     from fairtest.experiments.experiment import Experiment
-    from fairtest.experiments.progress import SILENT, Progress
-    from fairtest.store import Store
 
     experiments = config.stash[_EXPERIMENTS]
-    key = tuple(sorted((name, str(value)) for name, value in settings.as_dict().items()))
+    key = (trainer, *sorted((name, str(value)) for name, value in settings.as_dict().items()))
     if key not in experiments:
-        progress = SILENT if _is_worker(config) else Progress(lambda: sys.stderr, _uncaptured(config))
-        experiments[key] = Experiment(settings, Store(Path(settings.cache_dir)), progress)
+        experiments[key] = Experiment(
+            settings, _store(settings), _progress(config), **({} if trainer is None else {"trainer": trainer})
+        )
     return experiments[key]  # type: ignore[no-any-return]
+
+
+def _store(settings: Settings) -> Store:
+    from fairtest.store import Store
+
+    return Store(Path(settings.cache_dir))
+
+
+def _progress(config: pytest.Config) -> Progress:
+    from fairtest.experiments.progress import SILENT, Progress
+
+    return SILENT if _is_worker(config) else Progress(lambda: sys.stderr, _uncaptured(config))
 
 
 def _uncaptured(config: pytest.Config) -> Callable[[], Any]:

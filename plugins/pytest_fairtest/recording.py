@@ -66,6 +66,13 @@ class Collected:
         """Whether no test measured anything."""
         return not (self.gates or self.measurements or self.failed_otherwise)
 
+    @property
+    def weakened(self) -> list[Mapping[str, Any]]:
+        """Gates whose verdict does not hold in the family of all gates."""
+        from fairtest.gates.family import weakened
+
+        return weakened([] if self.document is None else self.document["gates"])
+
     def add(self, record: Mapping[str, Any]) -> None:
         """Takes in the record of one test."""
         self.gates += record["gates"]
@@ -82,10 +89,11 @@ class Collected:
 
     def build(self, settings: Settings) -> dict[str, Any]:
         """The result document."""
+        from fairtest.gates.family import with_family
         from fairtest.reports import build_document
 
         return build_document(
-            gates=self.gates,
+            gates=with_family(self.gates),
             measurements=self.measurements,
             arms=self.arms,
             ledger=self.ledger,
@@ -110,7 +118,8 @@ class Collected:
         """(verdict, line) of the summary table."""
         from fairtest.reports.terminal import summary_rows
 
-        return summary_rows(self.gates, width) if self.gates else []
+        gates = self.gates if self.document is None else self.document["gates"]
+        return summary_rows(gates, width) if gates else []
 
     def footer(self, here: Path) -> list[str]:
         """Totals, and where the report is."""
@@ -118,7 +127,7 @@ class Collected:
 
         lines = [self.problem] if self.problem else []
         if self.document is not None:
-            lines += notes(self.gates)
+            lines += notes(self.document["gates"])
             lines.append(totals(self.document["summary"]))
         if self.paths:
             shown = [path.relative_to(here) if path.is_relative_to(here) else path for path in self.paths]
