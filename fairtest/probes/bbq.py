@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ ITEMS = {
     "Sexual_orientation": 864,
 }
 USE = "any use with credit; made for measuring"
+FAULTS: Mapping[str, str] = {
+    "duplicate": "an earlier item of the category has the same context, question and answers, in any order",
+    "stray_brace": "a curly brace of the template was left in the text",
+    "unclear_target": "which answer the stereotype is about cannot be told, so the item is in no bias score",
+}
 ROLES = ("ans0", "ans1", "ans2")
 PROMPT = "{context}\nQuestion: {question}\nAnswer:"
 ANSWER = " {answer}"
@@ -67,24 +72,51 @@ def read_bbq(path: Path, *, strict: bool = True) -> ProbeSet:
         ProbeError: no such file, a line that is no such item, an example_id twice in a category, or another number of
             items (messages name file and line).
     """
+    return bbq_set([(str(file), _rows(file)) for file in _locate(path)], str(path), strict=strict)
+
+
+def bbq_set(
+    parts: Iterable[tuple[str, Iterable[tuple[str, Mapping[str, Any]]]]], source: str, *, strict: bool
+) -> ProbeSet:
+    """The probe set of the rows of one or more files or tables, (its name, (where a row stands, the row) of each row).
+
+    Raises:
+        ProbeError: as `read_bbq`.
+    """
     probes: list[Probe] = []
-    lines: dict[str, str] = {}
-    for file in _locate(path):
+    places: dict[str, str] = {}
+    for place, rows in parts:
         counts: Counter[str] = Counter()
-        for where, row in _rows(file):
+        for where, row in rows:
             probe = _probe(row, where)
-            if probe.id in lines:
+            if probe.id in places:
                 raise ProbeError(
-                    f"BBQ: item {probe.id!r} is there twice, the first time in {lines[probe.id]}",
+                    f"BBQ: item {probe.id!r} is there twice, the first time in {places[probe.id]}",
                     where=where,
                     fix="an example_id names one item of its category: leave one of the two out",
                 )
-            lines[probe.id] = where
+            places[probe.id] = where
             probes.append(probe)
             counts[probe.axis] += 1
         if strict:
-            _require_all(counts, file)
-    return ProbeSet("bbq", _VERSION, "CC BY 4.0", str(path), tuple(probes), USE)
+            _require_all(counts, place)
+    return ProbeSet("bbq", _VERSION, "CC BY 4.0", source, tuple(probes), USE)
+
+
+def find_faults(probes: ProbeSet) -> dict[str, tuple[str, ...]]:
+    """Ids of items with a known fault, by the fault's name (`FAULTS`)."""
+    seen: set[tuple[str, str, frozenset[str]]] = set()
+    twice: list[str] = []
+    for probe in probes.probes:
+        said = (probe.axis, probe.prompt, frozenset(probe.texts.values()))
+        if said in seen:
+            twice.append(probe.id)
+        seen.add(said)
+    return {
+        "duplicate": tuple(twice),
+        "stray_brace": tuple(p.id for p in probes.probes if {"{", "}"} & set("".join((p.prompt, *p.texts.values())))),
+        "unclear_target": tuple(p.id for p in probes.probes if p.fields.get("unclear")),
+    }
 
 
 def _locate(path: Path) -> list[Path]:
@@ -101,18 +133,18 @@ def _locate(path: Path) -> list[Path]:
     )
 
 
-def _require_all(counts: Mapping[str, int], file: Path) -> None:
+def _require_all(counts: Mapping[str, int], place: str) -> None:
     for category, found in counts.items():
         if category not in ITEMS:
             raise ProbeError(
                 f"BBQ has no category {category!r}",
-                where=str(file),
+                where=place,
                 fix=f"its categories: {', '.join(ITEMS)}; others are read with strict=False",
             )
         if found != ITEMS[category]:
             raise ProbeError(
                 f"BBQ has {ITEMS[category]} items of category {category!r}, and {found} were found",
-                where=str(file),
+                where=place,
                 fix=f"{_FIX}; a subset is read with strict=False",
             )
 

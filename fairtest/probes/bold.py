@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ PROMPTS: Mapping[str, int] = {
 # Among these there are prompts without a word. They tell a model nothing of a group and are left out.
 EMPTY: Mapping[str, int] = {"religious_ideology": 2, "political_ideology": 3}
 USE = "any use with credit and share alike; made for measuring open-ended text"
-FAULTS = ("one_word", "repeated", "in_two_groups")
+FAULTS: Mapping[str, str] = {
+    "one_word": "less than two words",
+    "repeated": "an earlier prompt of the same axis and group has the same text",
+    "in_two_groups": "another group of the axis has the same text, so it does not tell the groups apart",
+}
 _FOLDERS = ("", "bold", "prompts", "bold/prompts")
 _FIX = "give the folder prompts/ of github.com/amazon-science/bold, or one of its *_prompt.json files"
 
@@ -43,28 +48,55 @@ def read_bold(path: Path, *, strict: bool = True) -> ProbeSet:
     Raises:
         ProbeError: no such file, not such JSON, or another number of prompts.
     """
-    probes: list[Probe] = []
-    for axis, file in _locate(path, strict=strict).items():
-        found = list(_prompts(axis, file))
-        kept = [one for one in found if one.texts[PROMPT]]
-        expected = (PROMPTS[axis], EMPTY.get(axis, 0))
-        if strict and (len(found), len(found) - len(kept)) != expected:
+    files = _locate(path, strict=strict)
+    articles = [article for axis, file in files.items() for article in _articles(axis, file)]
+    return bold_set(articles, str(path), strict=strict, files={axis: str(file) for axis, file in files.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """The prompts of one article of a group, as published, and where they stand."""
+
+    axis: str
+    group: str
+    name: str
+    prompts: tuple[str, ...]
+    where: str
+
+
+def bold_set(
+    articles: Iterable[Article], source: str, *, strict: bool, files: Mapping[str, str] | None = None
+) -> ProbeSet:
+    """The probe set of these articles, domain by domain; `files` says where a domain is from, else all are wanted.
+
+    Raises:
+        ProbeError: an unknown domain or another number of prompts, where `strict` asks for the published ones.
+    """
+    found: dict[str, list[Probe]] = {axis: [] for axis in PROMPTS if files is None or axis in files}
+    for article in articles:
+        if article.axis not in found:
             raise ProbeError(
-                f"BOLD has {expected[0]} {axis} prompts, {expected[1]} of them empty, and {len(found)} were found,"
-                f" {len(found) - len(kept)} of them empty",
-                where=str(file),
+                f"BOLD has no domain {article.axis!r}", where=article.where, fix=f"its domains: {', '.join(PROMPTS)}"
+            )
+        for number, text in enumerate(article.prompts):
+            probe_id = f"{article.axis}/{article.group}/{article.name}/{number}"
+            found[article.axis].append(prompt(probe_id, article.axis, article.group, text, cluster=article.name))
+    for axis, prompts in found.items():
+        numbers = (len(prompts), sum(not one.texts[PROMPT] for one in prompts))
+        expected = (PROMPTS[axis], EMPTY.get(axis, 0))
+        if strict and numbers != expected:
+            raise ProbeError(
+                f"BOLD has {expected[0]} {axis} prompts, {expected[1]} of them empty, and {numbers[0]} were found,"
+                f" {numbers[1]} of them empty",
+                where=files[axis] if files else source,
                 fix=f"{_FIX}; a subset is read with strict=False",
             )
-        probes += kept
-    return ProbeSet("bold", "2021", "CC BY-SA 4.0", str(path), tuple(probes), USE)
+    probes = tuple(one for prompts in found.values() for one in prompts if one.texts[PROMPT])
+    return ProbeSet("bold", "2021", "CC BY-SA 4.0", source, probes, USE)
 
 
 def find_faults(probes: ProbeSet) -> dict[str, tuple[str, ...]]:
-    """Ids of prompts with a known fault, by the fault's name.
-
-    one_word: less than two words. repeated: the text of an earlier prompt of the same axis and group. in_two_groups:
-    its text occurs in another group of the axis, so it tells the groups not apart.
-    """
+    """Ids of prompts with a known fault, by the fault's name (`FAULTS`)."""
     first: set[tuple[str, str, str]] = set()
     repeated: list[str] = []
     groups: dict[tuple[str, str], set[str]] = {}
@@ -79,23 +111,6 @@ def find_faults(probes: ProbeSet) -> dict[str, tuple[str, ...]]:
         "repeated": tuple(repeated),
         "in_two_groups": tuple(p.id for p in probes.probes if len(groups[p.axis, p.texts[PROMPT]]) > 1),
     }
-
-
-def without_faults(probes: ProbeSet, *names: str) -> ProbeSet:
-    """The set without the prompts that have one of the faults; the version says which were left out.
-
-    Raises:
-        ProbeError: an unknown fault, or no prompt is left.
-    """
-    if unknown := sorted(set(names) - set(FAULTS)):
-        raise ProbeError(
-            f"unknown fault {unknown[0]!r}", where=f"probe set {probes.name!r}", fix=f"known: {', '.join(FAULTS)}"
-        )
-    faults = find_faults(probes)
-    dropped = {item for name in names for item in faults[name]}
-    version = "".join((probes.version, *(f"-{name}" for name in sorted(set(names)))))
-    kept = tuple(probe for probe in probes.probes if probe.id not in dropped)
-    return ProbeSet(probes.name, version, probes.licence, probes.source, kept, probes.use)
 
 
 def _locate(path: Path, *, strict: bool) -> dict[str, Path]:
@@ -125,15 +140,16 @@ def _locate(path: Path, *, strict: bool) -> dict[str, Path]:
     )
 
 
-def _prompts(axis: str, file: Path) -> Iterator[Probe]:
+def _articles(axis: str, file: Path) -> Iterator[Article]:
     for group, articles in _object(_load(file), file, "the file").items():
         for article, texts in _object(articles, file, repr(group)).items():
+            place = f"{group!r}, {article!r}"
             if not isinstance(texts, list):
-                raise _wrong(texts, "a list of texts", file, f"{group!r}, {article!r}")
+                raise _wrong(texts, "a list of texts", file, place)
             for number, text in enumerate(texts):
                 if not isinstance(text, str):
-                    raise _wrong(text, "a text", file, f"{group!r}, {article!r}, prompt {number}")
-                yield prompt(f"{axis}/{group}/{article}/{number}", axis, group, text, cluster=article)
+                    raise _wrong(text, "a text", file, f"{place}, prompt {number}")
+            yield Article(axis, group, article, tuple(texts), f"{file}, {place}")
 
 
 def _load(file: Path) -> Any:

@@ -1,8 +1,11 @@
-"""Known faults of pairs, by name: which items have them, and the set without those items.
+"""Known faults of a probe set, by name: which items have them, and the set without those items.
 
 Published sets were written by many people and hold slips that a score feels: a pair that is there twice counts twice,
 and a full stop in one sentence of a pair only is a token that the other does not pay for. Nothing is left out
 unasked, because published figures are over all items.
+
+WinoBias, Winogender, BBQ and BOLD have faults of their own (`FAULTS` of their modules); any other set is looked at as
+pairs.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from fairtest.errors import ProbeError
+from fairtest.probes import bbq, bold, winobias, winogender
 from fairtest.probes.probe import ANTI_STEREOTYPE, STEREOTYPE, Probe, ProbeSet
 
 _CLOSING = tuple(".!?,;:\"')\u2019\u201d")
@@ -56,10 +60,20 @@ _OF_ONE: Mapping[str, Callable[[Probe], bool]] = {
     "spacing": _spacing,
 }
 FAULTS = ("duplicate", *_OF_ONE)
+_Finder = Callable[[ProbeSet], Mapping[str, tuple[str, ...]]]
+
+
+def fault_names(probe_set: ProbeSet) -> tuple[str, ...]:
+    """Names of the faults that are looked for in such a set; () where none are known, as of a user's own prompts."""
+    if probe_set.name in _OWN:
+        return tuple(_OWN[probe_set.name][0])
+    return FAULTS if {STEREOTYPE, ANTI_STEREOTYPE} <= set(probe_set.roles) else ()
 
 
 def faults_of(probe_set: ProbeSet) -> Mapping[str, tuple[str, ...]]:
     """For every fault the ids of the items that have it, in the set's order; () where there are none.
+
+    Of pairs:
 
     - duplicate: the pair of sentences is that of an earlier item, in either order (the earlier one has no fault)
     - several_edited_spans: the two sentences differ in more than one run of words
@@ -72,15 +86,16 @@ def faults_of(probe_set: ProbeSet) -> Mapping[str, tuple[str, ...]]:
     worse for it; whether a fault matters is for the one who measures to say.
 
     Raises:
-        ProbeError: the set is not made of stereotypes and anti-stereotypes.
+        ProbeError: no faults are known of such a set.
     """
-    missing = [role for role in (STEREOTYPE, ANTI_STEREOTYPE) if role not in probe_set.roles]
-    if missing:
+    if not fault_names(probe_set):
         raise ProbeError(
-            f"faults are known of pairs, and the probes of {probe_set.name!r} have no text with role {missing[0]!r}",
+            f"no faults are known of probe set {probe_set.name!r}",
             where=probe_set.source,
-            fix=f"roles it has: {', '.join(probe_set.roles)}",
+            fix=f"they are known of pairs and of {', '.join(_OWN)}; roles it has: {', '.join(probe_set.roles)}",
         )
+    if probe_set.name in _OWN:
+        return _OWN[probe_set.name][1](probe_set)
     found = {name: tuple(probe.id for probe in probe_set.probes if has_it(probe)) for name, has_it in _OF_ONE.items()}
     return {"duplicate": _duplicates(probe_set), **found}
 
@@ -92,14 +107,18 @@ def without_faults(probe_set: ProbeSet, names: Collection[str]) -> ProbeSet:
         ProbeError: an unknown fault, or no item is left.
     """
     wanted = [names] if isinstance(names, str) else sorted(set(names))
-    for name in wanted:
-        if name not in FAULTS:
-            near = difflib.get_close_matches(str(name), FAULTS, n=1)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            raise ProbeError(f"unknown fault {name!r}", where="faults", fix=f"{meant}known faults: {', '.join(FAULTS)}")
     if not wanted:
         return probe_set
     found = faults_of(probe_set)
+    for name in wanted:
+        if name not in found:
+            near = difflib.get_close_matches(str(name), found, n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise ProbeError(
+                f"unknown fault {name!r} of probe set {probe_set.name!r}",
+                where="faults",
+                fix=f"{meant}known faults: {', '.join(found)}",
+            )
     out = {probe_id for name in wanted for probe_id in found[name]}
     kept = tuple(probe for probe in probe_set.probes if probe.id not in out)
     if not kept:
@@ -125,3 +144,21 @@ def _duplicates(probe_set: ProbeSet) -> tuple[str, ...]:
             twice.append(probe.id)
         seen.add(pair)
     return tuple(twice)
+
+
+def _written_in(names: Collection[str]) -> _Finder:
+    """Faults that the reader of a set wrote into the field `faults` of each item."""
+
+    def find(probe_set: ProbeSet) -> Mapping[str, tuple[str, ...]]:
+        of_item = [(probe.id, probe.fields.get("faults", "").split(",")) for probe in probe_set.probes]
+        return {name: tuple(probe_id for probe_id, faults in of_item if name in faults) for name in names}
+
+    return find
+
+
+_OWN: Mapping[str, tuple[Collection[str], _Finder]] = {
+    "winobias": (winobias.FAULTS, _written_in(winobias.FAULTS)),
+    "winogender": (winogender.FAULTS, _written_in(winogender.FAULTS)),
+    "bbq": (bbq.FAULTS, bbq.find_faults),
+    "bold": (bold.FAULTS, bold.find_faults),
+}

@@ -57,10 +57,11 @@ def read_own_probes(path: Path, *, name: str | None = None) -> ProbeSet:
     """The probes of a user's file; `name` is the name of the set, else the path as given.
 
     Raises:
-        ProbeError: no such file, a file of another kind, a missing or unknown column, an empty cell, a context without
+        ProbeError: no such file, a file of another kind or of prompts, a missing or unknown column, an empty cell, a context without
             BLANK, two equal sentences in one item, or two items with one id. The message names file and line.
     """
     header, rows = _read(path)
+    _require_no_prompts(header, path)
     columns = _columns(header, f"{path}:1")
     if not rows:
         raise ProbeError("the file has no items, only a header", where=str(path), fix="give one item a line")
@@ -130,6 +131,15 @@ def _filled(context: str, text: str, column: str, where: str) -> str:
             fix="leave the column context out, or give only what BLANK stands for",
         )
     return f"{before}{text}{after}"
+
+
+def _require_no_prompts(header: Sequence[str], path: Path) -> None:
+    if {"prompt", "group"} <= set(header) and not {name for names in _TEXTS.values() for name in names} & set(header):
+        raise ProbeError(
+            f"{path.name!r} is a set of prompts: a model is measured by what it writes after them",
+            where=f"{path}:1",
+            fix=f"say what scores it: fairtest score MODEL {path} --scorer vader, or --scorer hf:MODEL:LABEL",
+        )
 
 
 def _columns(header: Sequence[str], where: str) -> dict[str, str]:

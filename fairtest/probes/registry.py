@@ -17,7 +17,7 @@ from fairtest.errors import ProbeError
 from fairtest.probes.bbq import read_bbq
 from fairtest.probes.bold import read_bold
 from fairtest.probes.crows_pairs import read_crows_pairs
-from fairtest.probes.hub import LAYOUTS, find_saved, means_hub, read_hub_probes, read_saved_probes
+from fairtest.probes.hub import find_saved, means_hub, read_hub_probes, read_saved_probes
 from fairtest.probes.own import SUFFIXES, is_probe_file, read_own_probes
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.prompts import occupation_prompts, own_prompts
@@ -39,11 +39,11 @@ PROMPTS = {"prompts": own_prompts, "occupation_prompts": occupation_prompts}
 PROBE_SETS = ("templates", *PUBLISHED, *PROMPTS)
 
 
-def load_probe_set(name: str, data_dir: Path | None = None) -> ProbeSet:
+def load_probe_set(name: str, data_dir: Path | str | None = None) -> ProbeSet:
     """The probe set of that name; published ones are read from `data_dir`, else from $FAIRTEST_DATA_DIR.
 
-    The directory holds the published files, or folders named after the sets that `datasets.save_to_disk` wrote; the
-    name "hf" stands for the Hugging Face hub (`fairtest.probes.hub`) where there is no such directory.
+    The directory holds the published files, or folders named after the sets that `datasets.save_to_disk` wrote; "hf"
+    is the Hugging Face hub (`fairtest.probes.hub`), and "./hf" a directory of that name.
 
     A name that ends in .csv, .tsv, .jsonl or .ndjson is a file of one's own (`fairtest.probes.own`): a path from the
     current directory, else from the data directory.
@@ -84,7 +84,7 @@ def probe_set_names() -> tuple[str, ...]:
 
 
 def _published(name: str, directory: Path | None, point: EntryPoint | None, *, from_hub: bool) -> ProbeSet:
-    if from_hub and (point is None or name in LAYOUTS):
+    if from_hub:
         return read_hub_probes(name)
     how = f"set data_dir in [tool.fairtest] (or ${DATA_DIR_VARIABLE}) to the directory that holds it"
     if directory is None:

@@ -60,7 +60,8 @@ class Templates(ProbeSet):
                 where=self.source,
                 fix=f"axes it has: {', '.join(AXES)}",
             )
-        return _set(tuple(probe for probe in self.probes if probe.axis == axis))
+        kept = tuple(probe for probe in self.probes if probe.axis == axis)
+        return ProbeSet(self.name, self.version, self.licence, self.source, kept, self.use)
 
 
 def templates() -> Templates:

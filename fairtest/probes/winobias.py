@@ -13,13 +13,14 @@ two means correlate with -0.77), which crossed clusters do not use, so intervals
 widths of 9.0 points, and 4.8 by a jackknife that leaves an occupation out in both places. A sentence frame is no
 factor: frames hardly ever occur twice (1580 among 1584 pairs).
 
-Text is as published: possessives stand apart ("the editor 's desk"), in both lines of a pair alike.
+Text is as published: possessives stand apart ("the editor 's desk"), in both lines of a pair alike. Brackets go with
+the blanks inside them ("the [ physician]", once).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,9 @@ _ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
+    """One sentence: where it stands, its number, its text, whom it is about, and the pronouns that say so."""
+
     where: str
     number: int
     text: str
@@ -59,50 +62,48 @@ class _Line:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class Pair:
+    """A pro- and an anti-stereotypical line of one type ("1", "2") and split ("dev", "test")."""
+
     kind: str
     split: str
-    pro: _Line
-    anti: _Line
+    pro: Line
+    anti: Line
 
 
-def read_winobias(path: Path, *, strict: bool = True, without: Collection[str] = ()) -> ProbeSet:
+def read_winobias(path: Path, *, strict: bool = True) -> ProbeSet:
     """All pairs: id such as "type1.dev.12" (the line's number), axis gender, cluster = the occupation referred to.
 
     `path` is a directory that holds the files, perhaps in a folder `winobias`, named `pro_stereotyped_type1.dev.txt` or
     as upstream `pro_stereotyped_type1.txt.dev`. `strict` asks for all eight, of 396 lines each; with `strict=False`
-    a part (type and split) may be absent, and have any number of lines. `without` names faults of the data
-    (`FAULTS`); pairs that have one of them are left out.
+    a part (type and split) may be absent, and have any number of lines.
 
     Fields: `type`, `split`, `occupation` (referred to), `other_occupation`, `pronouns` and `anti_pronouns` (those in
     brackets, separated by a comma), `gender` (of the pro line's pronouns, masculine or feminine), `faults` (names,
     separated by a comma; "" for none).
 
     Raises:
-        ProbeError: an unknown fault, a file missing, a line of another form, lines that do not pair, another number of
-            lines, or no pair left.
+        ProbeError: a file missing, a line of another form, lines that do not pair, another number of lines, or no line.
     """
-    wanted = {without} if isinstance(without, str) else set(without)
-    unknown = sorted(wanted - set(FAULTS))
-    if unknown:
-        raise ProbeError(
-            f"WinoBias: unknown fault {unknown[0]!r}",
-            where="without",
-            fix=f"faults that can be left out: {', '.join(FAULTS)}",
-        )
-    pairs: list[_Pair] = []
+    pairs: list[Pair] = []
     for kind in TYPES:
         for split in SPLITS:
             pairs += _part(path, kind, split, strict=strict)
     if not pairs:
         raise _not_found(path)
-    probes = _probes(pairs)
-    kept = tuple(probe for probe in probes if not set(probe.fields["faults"].split(",")) & wanted)
-    left_out = f" without {', '.join(sorted(wanted))}" if wanted else ""
-    return ProbeSet("winobias", f"2018{left_out}", "MIT", str(path), kept, USE)
+    return winobias_set(pairs, str(path))
 
 
-def _part(path: Path, kind: str, split: str, *, strict: bool) -> list[_Pair]:
+def winobias_set(pairs: Sequence[Pair], source: str) -> ProbeSet:
+    """The probe set of these pairs.
+
+    Raises:
+        ProbeError: a sentence is about one known occupation only, or an id occurs twice.
+    """
+    return ProbeSet("winobias", "2018", "MIT", source, tuple(_probes(pairs)), USE)
+
+
+def _part(path: Path, kind: str, split: str, *, strict: bool) -> list[Pair]:
     """The pairs of one type and split, none where both files are absent and may be."""
     files = {side: _locate(path, side, kind, split) for side in _SIDES.values()}
     absent = [side for side, file in files.items() if file is None]
@@ -111,13 +112,21 @@ def _part(path: Path, kind: str, split: str, *, strict: bool) -> list[_Pair]:
     sides = [_lines(file, strict=strict) for file in files.values() if file is not None]
     if not sides:
         return []
-    pro, anti = sides
+    return pair_lines(kind, split, *sides)
+
+
+def pair_lines(kind: str, split: str, pro: Sequence[Line], anti: Sequence[Line]) -> list[Pair]:
+    """The lines of one type and split side by side.
+
+    Raises:
+        ProbeError: their numbers differ, or one side has more lines.
+    """
     for left, right in zip(pro, anti, strict=False):
         if left.number != right.number:
             raise ProbeError(
-                f"WinoBias: line number {right.number} stands beside {left.number} of the pro file",
+                f"WinoBias: line number {right.number} stands beside {left.number} of the pro side",
                 where=right.where,
-                fix=f"give both files the same numbers; {_FIX}",
+                fix=f"give both sides the same numbers; {_FIX}",
             )
     if len(pro) != len(anti):
         longer, shorter = (pro, anti) if len(pro) > len(anti) else (anti, pro)
@@ -126,7 +135,7 @@ def _part(path: Path, kind: str, split: str, *, strict: bool) -> list[_Pair]:
             where=longer[len(shorter)].where,
             fix=f"give each line its counterpart; {_FIX}",
         )
-    return [_Pair(kind, split, left, right) for left, right in zip(pro, anti, strict=True)]
+    return [Pair(kind, split, left, right) for left, right in zip(pro, anti, strict=True)]
 
 
 def _locate(path: Path, side: str, kind: str, split: str) -> Path | None:
@@ -140,7 +149,7 @@ def _not_found(path: Path, name: str = "pro_stereotyped_type1.dev.txt") -> Probe
     return ProbeError(f"WinoBias was not found: no {name} in the directory nor below it", where=str(path), fix=_FIX)
 
 
-def _lines(file: Path, *, strict: bool) -> list[_Line]:
+def _lines(file: Path, *, strict: bool) -> list[Line]:
     try:
         content = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -158,7 +167,7 @@ def _lines(file: Path, *, strict: bool) -> list[_Line]:
         )
     if not raw:
         raise ProbeError("WinoBias: the file has no line", where=str(file), fix=_FIX)
-    lines: list[_Line] = []
+    lines: list[Line] = []
     numbers: set[int] = set()
     for at, line in raw:
         read = _line(line.strip(), f"{file}:{at}")
@@ -169,14 +178,23 @@ def _lines(file: Path, *, strict: bool) -> list[_Line]:
     return lines
 
 
-def _line(line: str, where: str) -> _Line:
+def _line(line: str, where: str) -> Line:
     match = _NUMBERED.fullmatch(line)
     if match is None:
         raise ProbeError(f"WinoBias: the line does not begin with its number: {line[:60]!r}", where=where, fix=_FIX)
     mentions = [found.strip() for found in _BRACKETS.findall(match[2])]
+    text = _BRACKETS.sub(lambda found: found[1].strip(), match[2])
+    return line_of(int(match[1]), text, mentions, where)
+
+
+def line_of(number: int, text: str, mentions: Sequence[str], where: str) -> Line:
+    """A line whose `mentions`, in the order of the text, are an occupation and its pronouns.
+
+    Raises:
+        ProbeError: they are not.
+    """
     pronouns = tuple(word.lower() for word in mentions if word.lower() in _PRONOUNS)
     others = [mention for mention in mentions if mention.lower() not in _PRONOUNS]
-    text = _BRACKETS.sub(r"\1", match[2])
     if len(others) != 1 or not pronouns or not others[0] or "[" in text or "]" in text:
         raise ProbeError(
             "WinoBias: a line brackets one occupation and its pronouns, and this one"
@@ -184,10 +202,10 @@ def _line(line: str, where: str) -> _Line:
             where=where,
             fix=_FIX,
         )
-    return _Line(where, int(match[1]), text, _ARTICLE.sub("", others[0], count=1), pronouns)
+    return Line(where, number, text, _ARTICLE.sub("", others[0], count=1), pronouns)
 
 
-def _probes(pairs: Sequence[_Pair]) -> list[Probe]:
+def _probes(pairs: Sequence[Pair]) -> list[Probe]:
     other_than = _OtherOccupation(line.occupation for pair in pairs for line in (pair.pro, pair.anti))
     seen: set[tuple[str, str]] = set()
     probes: list[Probe] = []
@@ -224,7 +242,7 @@ class _OtherOccupation:
         longest_first = sorted(set(occupations), key=lambda word: (-len(word), word))
         self._pattern = re.compile(rf"\b(?:the|an?)\s+({'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
 
-    def __call__(self, line: _Line) -> str:
+    def __call__(self, line: Line) -> str:
         found: list[str] = self._pattern.findall(line.text)
         other = next((word for word in found if word != line.occupation), None)
         if other is None:
@@ -236,7 +254,7 @@ class _OtherOccupation:
         return other
 
 
-def _faults(pro: _Line, anti: _Line) -> list[str]:
+def _faults(pro: Line, anti: Line) -> list[str]:
     names: list[str] = []
     if pro.text == anti.text:
         names.append("identical")

@@ -6,6 +6,7 @@ import pytest
 
 from fairtest.errors import ProbeError
 from fairtest.probes.bbq import ITEMS, read_bbq
+from fairtest.probes.faults import faults_of
 
 ITEM = {
     "example_id": 7,
@@ -271,3 +272,24 @@ def test_the_stereotyped_answer_of_every_published_item_is_the_one_of_the_author
             assert fields["stereotyped"] == targets[0]
             seen += 1
     assert seen == len(found) == 11956
+
+
+def test_faults_of_items_are_found_by_name(tmp_path):
+    twice = item(example_id=8, ans0="The grandson", ans2="The grandpa")
+    brace = item(example_id=9, context="My {grandpa came by.")
+    unclear = about("Age", [("a", "old"), ("b", "old")], ["old"], example_id=10, question="Who?")
+    probes = read(tmp_path, ITEM, twice, brace, unclear, item(example_id=11, ans0="The man"))
+    assert faults_of(probes) == {
+        "duplicate": ("Age-8",),
+        "stray_brace": ("Age-9",),
+        "unclear_target": ("Age-10",),
+    }
+
+
+def test_the_faults_of_the_published_files(data_dir):
+    found = faults_of(read_bbq(data_dir))
+    assert {name: Counter(one.partition("-")[0] for one in ids) for name, ids in found.items()} == {
+        "duplicate": {"Disability_status": 10},
+        "stray_brace": {"Nationality": 100},
+        "unclear_target": {},
+    }

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from fairtest.errors import ProbeError
-from fairtest.probes.bold import EMPTY, PROMPTS, find_faults, read_bold, without_faults
+from fairtest.probes.bold import EMPTY, PROMPTS, read_bold
+from fairtest.probes.faults import faults_of, without_faults
 from fairtest.probes.probe import Probe, ProbeSet
 from fairtest.probes.prompts import ENDINGS, occupation_prompts, own_prompts, prompt, read_prompts, require_prompts
 from fairtest.probes.registry import load_probe_set
@@ -105,17 +106,14 @@ def test_known_faults_are_found_and_left_out_by_name(tmp_path):
         "cooks": {"Cy": ["The sea is ", "Cy fried "]},
     }
     probes = read_bold(write(tmp_path, content), strict=False)
-    assert find_faults(probes) == {
+    assert faults_of(probes) == {
         "one_word": ("gender/sailors/Ann/2",),
         "repeated": ("gender/sailors/Ann/1",),
         "in_two_groups": ("gender/sailors/Bo/0", "gender/cooks/Cy/0"),
     }
-    kept = without_faults(probes, "one_word", "in_two_groups")
-    assert kept.version == "2021-in_two_groups-one_word"
+    kept = without_faults(probes, ["one_word", "in_two_groups"])
+    assert kept.version == "2021 without in_two_groups, one_word"
     assert [p.texts["prompt"] for p in kept.probes] == ["Ann ate", "Ann ate", "Cy fried"]
-    assert without_faults(probes) == probes
-    with pytest.raises(ProbeError, match="unknown fault 'twice'"):
-        without_faults(probes, "twice")
 
 
 def test_the_published_files_have_the_published_counts(data_dir):
@@ -126,7 +124,7 @@ def test_the_published_files_have_the_published_counts(data_dir):
     assert len(probes) == 23674
     groups = Counter(probe.fields["group"] for probe in probes.only("gender").probes)
     assert groups == {"American_actors": 2048, "American_actresses": 1156}
-    assert {name: len(ids) for name, ids in find_faults(probes).items()} == {
+    assert {name: len(ids) for name, ids in faults_of(probes).items()} == {
         "one_word": 27,
         "repeated": 190,
         "in_two_groups": 1354,

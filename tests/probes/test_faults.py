@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import pytest
 
 from fairtest.errors import ProbeError
 from fairtest.probes.crows_pairs import read_crows_pairs
-from fairtest.probes.faults import FAULTS, faults_of, without_faults
+from fairtest.probes.faults import FAULTS, fault_names, faults_of, without_faults
 from fairtest.probes.probe import Probe, ProbeSet
+from fairtest.probes.registry import load_probe_set
 from fairtest.probes.stereoset import read_stereoset
-from fairtest.probes.templates import group_templates
+from fairtest.probes.templates import group_templates, templates
 
 
 def pairs(*texts):
@@ -58,7 +61,7 @@ def test_a_set_without_a_fault_keeps_the_other_items_and_says_so():
 def test_an_unknown_fault_is_answered_with_the_nearest_and_the_list():
     with pytest.raises(ProbeError) as caught:
         without_faults(pairs(("a", "b")), ["duplicates"])
-    assert caught.value.what == "unknown fault 'duplicates'"
+    assert caught.value.what == "unknown fault 'duplicates' of probe set 'mine'"
     assert caught.value.fix == f"did you mean 'duplicate'? known faults: {', '.join(FAULTS)}"
 
 
@@ -71,10 +74,32 @@ def test_a_filter_that_leaves_nothing_is_an_error():
 
 def test_a_set_that_is_not_made_of_pairs_has_no_known_faults():
     answers = ProbeSet("quiz", "1", "own", "quiz.csv", (Probe("i", "age", "c", {"a": "x", "b": "y"}),))
+    assert fault_names(answers) == ()
     with pytest.raises(ProbeError) as caught:
-        faults_of(answers)
-    assert "have no text with role 'stereotype'" in caught.value.what
-    assert caught.value.fix == "roles it has: a, b"
+        without_faults(answers, ["duplicate"])
+    assert caught.value.what == "no faults are known of probe set 'quiz'"
+    assert caught.value.fix.endswith("roles it has: a, b")
+
+
+@pytest.mark.parametrize("name", ["winobias", "winogender", "bbq", "bold"])
+def test_sets_with_faults_of_their_own_are_asked_for_those(name, data_dir):
+    probes = load_probe_set(name, data_dir)
+    found = faults_of(probes)
+    assert tuple(found) == fault_names(probes)
+    ids = {probe.id for probe in probes.probes}
+    for fault, faulty in found.items():
+        kept = without_faults(probes, [fault])
+        assert (len(kept), kept.version) == (len(ids) - len(faulty), f"{probes.version} without {fault}")
+        assert {probe.id for probe in kept.probes} == ids - set(faulty)
+        # A duplicate of an item that is gone is none any more.
+        assert not faults_of(kept)[fault]
+    with pytest.raises(ProbeError, match=f"unknown fault 'typo' of probe set '{name}'"):
+        without_faults(probes, "typo")
+
+
+def test_our_own_pairs_without_a_fault_keep_saying_so_on_an_axis():
+    some = replace(templates(), probes=(*templates().probes[:3], replace(templates().probes[0], id="again")))
+    assert without_faults(some, ["duplicate"]).only("gender").version == "1 without duplicate"
 
 
 @pytest.mark.parametrize("axis", ["race", "religion"])

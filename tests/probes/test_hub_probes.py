@@ -168,26 +168,35 @@ def test_a_published_file_goes_before_a_saved_dataset(tmp_path, monkeypatch):
     assert load_probe_set("stereoset", tmp_path).source == str(tmp_path / "stereoset/dev.json")
 
 
-@pytest.mark.parametrize("name", ["hf", "hf:", "/project/hf"])
+@pytest.mark.parametrize("name", ["hf", "hf:", Path("hf"), "/project/hf"])
 def test_the_data_directory_hf_is_the_hub(monkeypatch, tmp_path, hub, name):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "hf").mkdir()
     hub(crows_pairs_of_hub(PAIRS))
     with pytest.raises(ProbeError) as caught:
-        load_probe_set("crows_pairs", Path(name))
+        load_probe_set("crows_pairs", name)
     assert caught.value.what == "CrowS-Pairs has 1508 items, and 3 were found"
     assert caught.value.where == "hf:nyu-mll/crows_pairs:test"
-    monkeypatch.setenv("FAIRTEST_DATA_DIR", name)
+    monkeypatch.setenv("FAIRTEST_DATA_DIR", str(name))
     with pytest.raises(ProbeError, match="CrowS-Pairs has 1508 items"):
         load_probe_set("crows_pairs")
 
 
-def test_a_directory_that_is_there_is_never_the_hub(tmp_path):
-    (tmp_path / "hf").mkdir()
-    assert not means_hub(tmp_path / "hf")
-    assert not means_hub(None)
-    assert not means_hub(tmp_path / "data")
+def test_a_directory_of_that_name_is_written_with_a_dot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("./hf", "data/hf", tmp_path / "data", None):
+        assert not means_hub(place)
     with pytest.raises(ProbeError, match="StereoSet was not found"):
-        load_probe_set("stereoset", tmp_path / "hf")
+        load_probe_set("stereoset", "./hf")
+    (tmp_path / "hf").mkdir()
+    stereoset_of_hub([ITEM]).save_to_disk(str(tmp_path / "hf/stereoset"))
+    with pytest.raises(ProbeError) as caught:
+        load_probe_set("stereoset", "./hf")
+    assert (caught.value.what, caught.value.where) == (
+        "StereoSet has 2106 items, and 1 were found",
+        str(Path("hf/stereoset")),
+    )
+    assert not means_hub(tmp_path / "hf")
 
 
 def test_our_own_probes_and_files_need_no_hub(tmp_path, monkeypatch):
@@ -207,23 +216,11 @@ def test_an_unreachable_hub_says_what_to_do(hub):
     )
     assert caught.value.where == "hf:McGill-NLP/stereoset/intrasentence:validation"
     assert caught.value.fix == (
-        "give the published file; or, where there is a network, write datasets.load_dataset('McGill-NLP/stereoset', "
-        "'intrasentence', split='validation') (revision='refs/convert/parquet' where the dataset is a script) with "
+        "give the published dev.json; or, where there is a network, write datasets.load_dataset("
+        "'McGill-NLP/stereoset', 'intrasentence', split='validation') (revision='refs/convert/parquet' where the "
+        "dataset is a script) with "
         ".save_to_disk('DIRECTORY/stereoset'), and set data_dir to DIRECTORY"
     )
-
-
-@pytest.mark.parametrize("name", ["winobias", "winogender", "bbq", "bold"])
-def test_other_sets_are_read_from_their_files_only(tmp_path, name):
-    with pytest.raises(ProbeError) as caught:
-        load_probe_set(name, Path("hf"))
-    what = f"probe set {name!r} is read from its published files only, not from the hub or a saved dataset"
-    assert caught.value.what == what
-    assert caught.value.fix.startswith("set data_dir to a directory that holds the files")
-    crows_pairs_of_hub(PAIRS).save_to_disk(str(tmp_path / name))
-    with pytest.raises(ProbeError) as caught:
-        load_probe_set(name, tmp_path)
-    assert (caught.value.what, caught.value.where) == (what, str(tmp_path / name))
 
 
 def test_a_missing_column_is_named_with_those_found(hub):

@@ -193,3 +193,14 @@ def test_crows_pairs_can_be_read_as_ones_own_file(data_dir):
         262,
         1507,
     )
+
+
+def test_a_file_of_prompts_says_how_it_is_measured(tmp_path):
+    path = tmp_path / "prompts.csv"
+    path.write_text("group,prompt\nm,\n", encoding="utf-8")
+    with pytest.raises(ProbeError) as caught:
+        read_own_probes(path)
+    assert caught.value.what == "'prompts.csv' is a set of prompts: a model is measured by what it writes after them"
+    assert caught.value.fix == (
+        f"say what scores it: fairtest score MODEL {path} --scorer vader, or --scorer hf:MODEL:LABEL"
+    )

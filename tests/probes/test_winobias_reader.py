@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairtest.errors import ProbeError
+from fairtest.probes.faults import faults_of, without_faults
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.winobias import FAULTS, ITEMS, read_winobias
 
@@ -138,36 +139,19 @@ def test_the_second_of_two_equal_pairs_is_a_fault(tmp_path):
 
 
 def test_faults_are_left_out_by_name_and_the_version_says_so(tmp_path):
-    faulty = [PRO[0], ANTI[1].replace("because", "since")]
-    everything = subset(tmp_path, anti=faulty)
+    everything = subset(tmp_path, anti=[PRO[0], ANTI[1].replace("because", "since")])
     assert [p.fields["faults"] for p in everything.probes] == ["identical", "several_edits"]
     for without, kept in (("duplicate", (0, 1)), ("identical", (1,)), ("several_edits", (0,))):
-        found = subset(tmp_path, anti=faulty, without=(without,))
+        found = without_faults(everything, [without])
         assert found.probes == tuple(everything.probes[i] for i in kept)
         assert (everything.version, found.version) == ("2018", f"2018 without {without}")
         assert found.digest != everything.digest
-        assert subset(tmp_path, anti=faulty, without=without).digest == found.digest
 
 
-def test_without_everything_nothing_is_left_and_that_is_an_error(tmp_path):
-    error = refused(subset, tmp_path, anti=PRO, without=("identical",))
-    assert error.what == "probe set 'winobias' has no items"
-    assert error.where == str(tmp_path)
-
-
-def test_the_version_names_what_was_left_out_in_one_order(tmp_path):
-    versions = {
-        subset(tmp_path, without=names).version
-        for names in (("duplicate", "several_edits"), ["several_edits", "duplicate"], {"duplicate", "several_edits"})
-    }
-    assert versions == {"2018 without duplicate, several_edits"}
-
-
-def test_an_unknown_fault_is_answered_with_those_there_are(tmp_path):
-    error = refused(subset, tmp_path, without=("duplicates",))
-    assert error.what == "WinoBias: unknown fault 'duplicates'"
-    assert error.where == "without"
-    assert error.fix == "faults that can be left out: several_edits, other_referent, identical, duplicate"
+def test_blanks_inside_brackets_are_no_part_of_the_text(tmp_path):
+    first, _ = subset(tmp_path, pro=[PRO[0].replace("[he]", "[ he ]"), PRO[1]]).probes
+    assert first.texts["stereotype"] == "The welder thanked the typist because he had got help."
+    assert first.fields["pronouns"] == "he"
 
 
 @pytest.mark.parametrize("place", ["", "winobias", "WinoBias/wino/data", "wino/data"])
@@ -224,7 +208,7 @@ def test_a_line_without_a_counterpart_is_named(tmp_path, longer):
 
 def test_lines_with_other_numbers_do_not_pair(tmp_path):
     error = refused(subset, tmp_path, anti=[ANTI[0], ANTI[1].replace("2", "3", 1)])
-    assert error.what == "WinoBias: line number 3 stands beside 2 of the pro file"
+    assert error.what == "WinoBias: line number 3 stands beside 2 of the pro side"
     assert error.where == f"{tmp_path / 'anti_stereotyped_type1.dev.txt'}:2"
 
 
@@ -299,7 +283,8 @@ def test_published_items_are_the_lines_without_numbers_and_brackets(winobias_dir
     assert len(probes) == ITEMS == 4 * 396 == 1584
     for probe, (kind, split, at, pro, anti) in zip(probes, raw_pairs(winobias_dir), strict=True):
         assert probe.id == f"type{kind}.{split}.{at}"
-        plain = [line.partition(" ")[2].replace("[", "").replace("]", "") for line in (pro, anti)]
+        # One line has a blank inside its brackets.
+        plain = [re.sub(r"\[ ?|\]", "", line.partition(" ")[2]) for line in (pro, anti)]
         assert [probe.texts["stereotype"], probe.texts["anti_stereotype"]] == plain
 
 
@@ -339,7 +324,7 @@ def test_published_pairs_cross_referents_with_other_occupations(winobias_dir):
 
 def test_published_pronouns_are_of_one_gender_in_pro_and_of_the_other_in_anti(winobias_dir):
     """But for two pairs whose lines are about different occupations: a man in both."""
-    for probe in read_winobias(winobias_dir, without=("other_referent",)).probes:
+    for probe in without_faults(read_winobias(winobias_dir), ["other_referent"]).probes:
         pro, anti = (set(probe.fields[name].split(",")) for name in ("pronouns", "anti_pronouns"))
         assert (pro <= MASCULINE and anti <= FEMININE) or (pro <= FEMININE and anti <= MASCULINE), probe.id
     genders = Counter(p.fields["gender"] for p in read_winobias(winobias_dir).probes)
@@ -348,15 +333,16 @@ def test_published_pronouns_are_of_one_gender_in_pro_and_of_the_other_in_anti(wi
 
 def test_published_faults_are_the_known_ones(winobias_dir):
     probes = read_winobias(winobias_dir).probes
-    faulty = {name: [p.id for p in probes if name in p.fields["faults"].split(",")] for name in FAULTS}
+    faulty = faults_of(read_winobias(winobias_dir))
+    assert faulty == {name: tuple(p.id for p in probes if name in p.fields["faults"].split(",")) for name in FAULTS}
     assert {name: len(ids) for name, ids in faulty.items()} == {
         "several_edits": 21,
         "other_referent": 2,
         "identical": 0,
         "duplicate": 3,
     }
-    assert faulty["other_referent"] == ["type2.test.382", "type2.test.384"]
-    assert faulty["duplicate"] == ["type1.test.1", "type2.test.1", "type2.test.2"]
+    assert faulty["other_referent"] == ("type2.test.382", "type2.test.384")
+    assert faulty["duplicate"] == ("type1.test.1", "type2.test.1", "type2.test.2")
 
 
 def test_published_faults_are_those_that_an_exchange_of_pronouns_does_not_make(winobias_dir):
@@ -376,7 +362,7 @@ def test_published_faults_are_those_that_an_exchange_of_pronouns_does_not_make(w
     [((), 1584), (("several_edits",), 1563), (("duplicate",), 1581), (("several_edits", "duplicate"), 1560)],
 )
 def test_published_faults_are_left_out_by_name(winobias_dir, without, left):
-    probes = read_winobias(winobias_dir, without=without)
+    probes = without_faults(read_winobias(winobias_dir), without)
     assert len(probes) == left
     assert not {name for p in probes.probes for name in p.fields["faults"].split(",")} & set(without)
 
