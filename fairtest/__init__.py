@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fairtest.errors import FairtestError
     from fairtest.experiments.arms import Arms, HeldOut, TunedArm
+    from fairtest.experiments.checkpoint import Checkpoint
     from fairtest.experiments.experiment import Experiment
     from fairtest.gates.assertions import (
         assert_bias_within,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         assert_privacy,
         assert_utility,
     )
+    from fairtest.gates.decision import ThresholdWarning
     from fairtest.gates.fairness import Fairness
     from fairtest.gates.result import (
         Estimate,
@@ -42,6 +44,7 @@ _HOMES = {
     "Arm": "fairtest.specs",
     "Arms": "fairtest.experiments.arms",
     "CDA": "fairtest.specs",
+    "Checkpoint": "fairtest.experiments.checkpoint",
     "DP": "fairtest.specs",
     "Estimate": "fairtest.gates.result",
     "Experiment": "fairtest.experiments.experiment",
@@ -55,6 +58,7 @@ _HOMES = {
     "PrivacyStatement": "fairtest.privacy.statement",
     "Settings": "fairtest.settings",
     "Store": "fairtest.store",
+    "ThresholdWarning": "fairtest.gates.decision",
     "Training": "fairtest.specs",
     "TunedArm": "fairtest.experiments.arms",
     "UndecidedWarning": "fairtest.gates.result",
@@ -71,6 +75,7 @@ __all__ = [
     "DP",
     "Arm",
     "Arms",
+    "Checkpoint",
     "Estimate",
     "Experiment",
     "Fairness",
@@ -83,6 +88,7 @@ __all__ = [
     "PrivacyStatement",
     "Settings",
     "Store",
+    "ThresholdWarning",
     "Training",
     "TunedArm",
     "UndecidedWarning",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from fairtest.errors import warn_user
 from fairtest.experiments.arms import Measured, TunedArm
+from fairtest.experiments.checkpoint import Checkpoint
 from fairtest.gates.claims import judge_privacy_claim, judge_utility
 from fairtest.gates.compare import require_arms
 from fairtest.gates.judge import judge_amplification, judge_bias_within, judge_kept_score, judge_mitigated
@@ -215,6 +216,8 @@ def undecided_policy(settings: Settings) -> str:
 
 
 def settings_of(arm: Measured) -> Settings:
-    """The settings of an arm's own experiment; the defaults for one trained elsewhere."""
+    """The settings of an arm's own experiment, or those that a checkpoint was given; else the defaults."""
     require_arms(arm)
-    return arm.experiment.settings if isinstance(arm, TunedArm) else Settings()
+    if isinstance(arm, TunedArm):
+        return arm.experiment.settings
+    return arm.settings if isinstance(arm, Checkpoint) else Settings()

@@ -87,17 +87,19 @@ def decided(
         )
     elif verdict is Verdict.UNDECIDED:
         decision = replace(decision, advice=what_would_decide(interval, allowed, confidence, arms))
-    return guarded(decision, guards)
+    return guarded(decision, guards, still)
 
 
-def guarded(decision: Decision, guards: Sequence[Guard]) -> Decision:
+def guarded(decision: Decision, guards: Sequence[Guard], still: str = "") -> Decision:
     """UNDECIDED where a guard is not met: then the comparison is evidence of nothing."""
     broken = [guard for guard in guards if not guard.met]
     if not broken:
         return decision
     names = " and ".join(f"'{guard.name}'" for guard in broken)
+    also = f"{still}; " if still else ""
     advice = "; ".join(dict.fromkeys(guard.advice for guard in broken if guard.advice))
-    return Decision(Verdict.UNDECIDED, f"a guard is not met: {names}; without it the comparison means nothing", advice)
+    reason = f"{also}a guard is not met: {names}; without it the comparison means nothing"
+    return Decision(Verdict.UNDECIDED, reason, advice)
 
 
 def what_would_decide(interval: Interval, allowed: float, confidence: float, arms: Sequence[Measured]) -> str:
