@@ -6,7 +6,6 @@ judged before an entry is written and after it is read again are the same number
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import math
 import platform
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairtest.errors import FairtestError
+from fairtest.gates import baseline_checks as checks
 from fairtest.gates.result import Estimate
 
 DECIMALS = 4
@@ -28,7 +28,6 @@ _VALUES = {code: value for value, code in _CODES.items()}
 _SEPARATOR = " | "
 _PACKAGES = ("fairtest", "torch", "transformers", "opacus", "numpy", "scipy")
 DIGEST_LENGTH = 16
-_LARGEST = 1e15  # beyond it four decimals mean nothing
 
 
 class BaselineError(FairtestError):
@@ -150,14 +149,23 @@ class BaselineEntry:
         Raises:
             ValueError: the data is not what `as_dict` writes; the text says which field, and what is wrong with it.
         """
-        fields = _object("the entry", data, _FIELDS)
-        count = _whole("items.count", _object("items", fields["items"], ("count", "digest"))["count"])
-        seeds = _whole("seeds", fields["seeds"])
-        rows = tuple(_row(f"values[{s}]", row, count) for s, row in enumerate(_list("values", fields["values"], seeds)))
-        means = [_number(f"means[{s}]", mean) for s, mean in enumerate(_list("means", fields["means"], seeds))]
+        fields = checks.object_of("the entry", data, _FIELDS)
+        count = checks.whole("items.count", checks.object_of("items", fields["items"], ("count", "digest"))["count"])
+        seeds = checks.whole("seeds", fields["seeds"])
+        rows = tuple(
+            _row(f"values[{s}]", row, count) for s, row in enumerate(checks.list_of("values", fields["values"], seeds))
+        )
+        means = [
+            checks.number(f"means[{s}]", mean) for s, mean in enumerate(checks.list_of("means", fields["means"], seeds))
+        ]
         for seed, (mean, row) in enumerate(zip(means, rows, strict=True)):
             if abs(mean - _mean(row)) > 2 * 10**-DECIMALS:
                 raise ValueError(f"means[{seed}] is {mean:g}, and the mean of values[{seed}] is {_mean(row):.4f}")
+        runs = tuple(
+            checks.text(f"runs[{s}]", run) for s, run in enumerate(checks.list_of("runs", fields["runs"], seeds))
+        )
+        if len(set(runs)) < seeds:
+            raise ValueError("runs has one run twice, and seeds that are copies are no sample")
         estimate = _estimate(fields["estimate"])
         if abs(estimate.value - math.fsum(means) / seeds) > 2 * 10**-DECIMALS:
             raise ValueError(
@@ -166,12 +174,12 @@ class BaselineEntry:
         target = fields["target"]
         return cls(
             key=key,
-            unit=_text("unit", fields["unit"]),
-            target=None if target is None else _number("target", target),
+            unit=checks.text("unit", fields["unit"]),
+            target=None if target is None else checks.number("target", target),
             estimate=estimate,
-            confidence=_number("estimate.confidence", fields["estimate"]["confidence"]),
-            runs=tuple(_text(f"runs[{s}]", run) for s, run in enumerate(_list("runs", fields["runs"], seeds))),
-            item_digest=_text("items.digest", fields["items"]["digest"]),
+            confidence=checks.number("estimate.confidence", fields["estimate"]["confidence"]),
+            runs=runs,
+            item_digest=checks.text("items.digest", fields["items"]["digest"]),
             values=rows,
             held_out=_held_out(fields["held_out"], seeds),
             made=_made(fields["made"]),
@@ -204,66 +212,13 @@ def _version(package: str) -> str:
         return ""
 
 
-def known_names(where: str, found: Sequence[str], known: Sequence[str]) -> None:
-    """Exactly the known names are there.
-
-    Raises:
-        ValueError: one is missing, or one is unknown (with a suggestion).
-    """
-    for name in found:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(
-                f"{where} has an unknown field {name!r}" + (f", did you mean {close[0]!r}?" if close else "")
-            )
-    missing = [name for name in known if name not in found]
-    if missing:
-        raise ValueError(f"{where} has no {missing[0]!r}")
-
-
-# -- reading what somebody may have edited ----------------------------------------------------------------------------
-
-
-def _object(where: str, value: object, names: Sequence[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is no object: {_shown(value)}")  # noqa: TRY004 - it is the file's value that is wrong
-    known_names(where, list(value), names)
-    return value
-
-
-def _list(where: str, value: object, length: int) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{where} is no list: {_shown(value)}")  # noqa: TRY004
-    if len(value) != length:
-        raise ValueError(f"{where} has {len(value)} elements, and there are {length} seeds")
-    return value
-
-
-def _number(where: str, value: object) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST:
-        return float(value)
-    raise ValueError(f"{where} is no number: {_shown(value)}")
-
-
-def _whole(where: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{where} is no whole number above 0: {_shown(value)}")
-    return value
-
-
-def _text(where: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{where} is no text: {_shown(value)}")
-    return value
-
-
 def _row(where: str, value: object, count: int) -> tuple[float, ...]:
     if not isinstance(value, (str, list)):
-        raise ValueError(f"{where} is neither a list of numbers nor a text of 0, = and 1: {_shown(value)}")  # noqa: TRY004
+        raise ValueError(f"{where} is neither a list of numbers nor a text of 0, = and 1: {checks.shown(value)}")  # noqa: TRY004
     if len(value) != count:
         raise ValueError(f"{where} has {len(value)} values, and items.count is {count}")
     if isinstance(value, list):
-        return tuple(_number(f"{where}[{index}]", number) for index, number in enumerate(value))
+        return tuple(checks.number(f"{where}[{index}]", number) for index, number in enumerate(value))
     for index, code in enumerate(value):
         if code not in _VALUES:
             raise ValueError(f"{where} has {code!r} at {index}; preferences are 0 (anti), = (tie) and 1 (stereotype)")
@@ -271,12 +226,12 @@ def _row(where: str, value: object, count: int) -> tuple[float, ...]:
 
 
 def _estimate(value: object) -> Estimate:
-    data = _object("estimate", value, ("confidence", "value", "low", "high"))
-    if not 0 < _number("estimate.confidence", data["confidence"]) < 1:
-        raise ValueError(f"estimate.confidence is not between 0 and 1: {_shown(data['confidence'])}")
-    middle = _number("estimate.value", data["value"])
-    low = -math.inf if data["low"] is None else _number("estimate.low", data["low"])
-    high = math.inf if data["high"] is None else _number("estimate.high", data["high"])
+    data = checks.object_of("estimate", value, ("confidence", "value", "low", "high"))
+    if not 0 < checks.number("estimate.confidence", data["confidence"]) < 1:
+        raise ValueError(f"estimate.confidence is not between 0 and 1: {checks.shown(data['confidence'])}")
+    middle = checks.number("estimate.value", data["value"])
+    low = -math.inf if data["low"] is None else checks.number("estimate.low", data["low"])
+    high = math.inf if data["high"] is None else checks.number("estimate.high", data["high"])
     if not low <= middle <= high:
         raise ValueError(f"estimate.value {middle:g} is not between low {low:g} and high {high:g}")
     return Estimate(middle, low, high)
@@ -285,18 +240,18 @@ def _estimate(value: object) -> Estimate:
 def _held_out(value: object, seeds: int) -> StoredHeldOut | None:
     if value is None:
         return None
-    data = _object("held_out", value, ("loss", "texts", "tokens"))
-    losses = _list("held_out.loss", data["loss"], seeds)
+    data = checks.object_of("held_out", value, ("loss", "texts", "tokens"))
+    losses = checks.list_of("held_out.loss", data["loss"], seeds)
     return StoredHeldOut(
-        texts=_text("held_out.texts", data["texts"]),
-        tokens=_whole("held_out.tokens", data["tokens"]),
-        loss=tuple(_number(f"held_out.loss[{seed}]", loss) for seed, loss in enumerate(losses)),
+        texts=checks.text("held_out.texts", data["texts"]),
+        tokens=checks.whole("held_out.tokens", data["tokens"]),
+        loss=tuple(checks.number(f"held_out.loss[{seed}]", loss) for seed, loss in enumerate(losses)),
     )
 
 
 def _made(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"made is no object: {_shown(value)}")  # noqa: TRY004
+        raise ValueError(f"made is no object: {checks.shown(value)}")  # noqa: TRY004
     return value
 
 
@@ -306,8 +261,3 @@ def _mean(row: Sequence[float]) -> float:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fairtest.gates.baseline_entry import BaselineEntry, BaselineError, BaselineKey, known_names
+from fairtest.gates.baseline_checks import known_names
+from fairtest.gates.baseline_entry import BaselineEntry, BaselineError, BaselineKey
 
 SCHEMA = 1
 Document = dict[str, Any]

@@ -216,6 +216,7 @@ def test_a_schema_that_is_not_known_is_told(tmp_path, schema, words):
         ("items", {"counts": 2, "digest": "d"}, "items has an unknown field 'counts', did you mean 'count'?"),
         ("runs", [7], "runs[0] is no text: 7"),
         ("unit", "", "unit is no text: ''"),
+        ("seeds", 2, "values has 1 elements, and there are 2 seeds"),
         ("target", "fifty", "target is no number: 'fifty'"),
         ("made", [], "made is no object: []"),
         ("held_out", {"loss": [1.0], "texts": "t"}, "held_out has no 'tokens'"),
@@ -234,6 +235,11 @@ def test_hand_edited_nonsense_is_told_with_the_entry_and_the_field(tmp_path, fie
     message = broken(tmp_path, json.dumps(document, indent=1))
     assert words in message
     assert "line 3, baseline 'dp | templates.log_ratio[gender] | " in message
+
+
+def test_a_run_that_is_there_twice_is_no_second_seed(tmp_path):
+    text = written(entry([[0.1, 0.2], [0.3, 0.2]])).replace('"run1"', '"run0"')
+    assert "runs has one run twice" in broken(tmp_path, text)
 
 
 @pytest.mark.parametrize(
