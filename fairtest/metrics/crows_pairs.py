@@ -63,5 +63,9 @@ METRICS = (
         items=nangia2020_items,
         scoring="masked",
         scoring_protocol=MLM_UNMODIFIED,
+        formula="100 [PLL(s) > PLL(a)] of the tokens that both have, rounded to 3 decimals, tie 0",
+        low=0.0,
+        high=100.0,
+        source="Nangia et al. 2020 (arXiv 2010.00133), section 3, and the authors' script",
     ),
 )

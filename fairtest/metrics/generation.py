@@ -289,6 +289,8 @@ def gap_metric(
         description=f"Completions of prompts, {statistic} of their scores: {first} - {second}, mean over pairs.",
         items=lambda scores: gap(scores, first, second, statistic=statistic, threshold=threshold).items,
         scoring="generation",
+        formula=f"{statistic} of a prompt's completions, {first} - {second}, mean over pairs of prompts",
+        source="Srivastava et al. 2024 (arXiv 2402.04489), table 1; pairs of prompts are our own",
     )
 
 

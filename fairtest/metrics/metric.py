@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from fairtest.errors import MetricError
 from fairtest.scoring.scores import ProbeScores
@@ -17,11 +18,14 @@ class ItemValues:
 
     Args:
         templates: labels of a second factor, crossed with `clusters`; empty: there is none.
-        ties: items whose texts scored alike, among those that have a value.
+        ties: items whose texts scored alike, among those that count.
         excluded: items that have no value, each with the reason.
+        uncounted: items whose value is the estimate itself, as for this model they have no part in it, each with the
+            reason. They are among `ids`, so that every model has the same items (`fairtest.metrics.linear`).
 
     Raises:
-        MetricError: no item, columns of different length, or a value that is not finite (the message names the item).
+        MetricError: no item, columns of different length, a value that is not finite (the message names the item), or
+            an uncounted item that is none.
     """
 
     ids: tuple[str, ...]
@@ -30,6 +34,7 @@ class ItemValues:
     templates: tuple[str, ...] = ()
     ties: int = 0
     excluded: Mapping[str, str] = field(default_factory=dict)
+    uncounted: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.ids or not len(self.ids) == len(self.clusters) == len(self.values):
@@ -47,11 +52,33 @@ class ItemValues:
         for item, value in zip(self.ids, self.values, strict=True):
             if not math.isfinite(value):
                 raise MetricError(f"item {item!r} has the value {value}", where="ItemValues", fix="check its scores")
+        for item in self.uncounted.keys() - set(self.ids):
+            raise MetricError(
+                f"item {item!r} is uncounted and has no value",
+                where="ItemValues",
+                fix="give its value, the estimate, or exclude it",
+            )
 
     @property
     def estimate(self) -> float:
         """Mean over items."""
         return math.fsum(self.values) / len(self.values)
+
+    @property
+    def n(self) -> int:
+        """How many items count."""
+        return len(self.ids) - len(self.uncounted)
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why each item that does not count does not."""
+        return {**self.excluded, **self.uncounted}
+
+
+Direction = Literal["distance from target", "higher is better", "higher is worse"]
+DISTANCE: Direction = "distance from target"
+HIGHER_IS_BETTER: Direction = "higher is better"
+HIGHER_IS_WORSE: Direction = "higher is worse"
 
 
 @dataclass(frozen=True)
@@ -70,6 +97,13 @@ class Metric:
         scoring: the kind of model whose scores it reads: "causal" or "masked".
         scoring_protocol: how texts have to be scored for it, where that is not the kind's usual way ("causal-bos",
             "mlm-pll").
+        formula: of one item's value, or of the estimate where it is no plain mean of items.
+        low, high: the ends of the estimate's range, in the unit.
+        direction: which values are bad ones: those away from the target on either side, low ones, or high ones.
+        source: paper and section, or what is our own choice.
+
+    Raises:
+        MetricError: an unknown direction, or a target outside the range.
     """
 
     name: str
@@ -82,6 +116,25 @@ class Metric:
     items: Callable[[ProbeScores], ItemValues]
     scoring: str = "causal"
     scoring_protocol: str = ""
+    formula: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    direction: Direction = DISTANCE
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.direction not in get_args(Direction):
+            raise MetricError(
+                f"metric {self.name!r} has the unknown direction {self.direction!r}",
+                where="Metric(direction=)",
+                fix=f"known directions: {', '.join(get_args(Direction))}",
+            )
+        if not self.low <= self.target <= self.high:
+            raise MetricError(
+                f"metric {self.name!r} has the target {self.target}, outside its range from {self.low} to {self.high}",
+                where="Metric(target=, low=, high=)",
+                fix="give all three in the metric's unit",
+            )
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ class MetricSummary:
         protocol: whose definition it is.
         version: of the definition.
         estimate: the mean over items, in the metric's unit.
-        n: items with a value.
+        n: items that count.
         ties: those of them whose texts scored alike.
-        excluded: items without a value, by reason.
+        excluded: items that do not count, by reason.
     """
 
     metric: str
@@ -48,9 +48,9 @@ def metric_summary(ref: MetricRef, values: ItemValues) -> MetricSummary:
         protocol=ref.metric.protocol,
         version=ref.metric.version,
         estimate=values.estimate,
-        n=len(values.ids),
+        n=values.n,
         ties=values.ties,
-        excluded=dict(sorted(Counter(values.excluded.values()).items())),
+        excluded=dict(sorted(Counter(values.reasons.values()).items())),
     )
 
 
@@ -59,8 +59,8 @@ def item_table(values: ItemValues, scores: ProbeScores) -> pa.Table:
 
     Columns: `probe_id`, `axis`, `cluster`, `template` (null: none); for each role `log_prob_<role>` (nats) and
     `tokens_<role>`; `field_<name>` for each of the probes' own fields (null where a probe lacks it); `value`, in the
-    metric's unit, and `excluded`, the reason where there is no value: exactly one of the two is null. The schema's
-    metadata has the probe set, its digest and the scoring protocol.
+    metric's unit, and `excluded`, the reason where an item does not count: exactly one of the two is null, and the mean
+    of `value` is the estimate. The schema's metadata has the probe set, its digest and the scoring protocol.
 
     Raises:
         MetricError: an item has both a value and a reason, or neither, or is not among the scores.
@@ -80,7 +80,7 @@ def item_table(values: ItemValues, scores: ProbeScores) -> pa.Table:
     for name in sorted({name for fields in scores.fields for name in fields}):
         columns[f"field_{name}"] = pa.array([fields.get(name) for fields in scores.fields], pa.string())
     columns["value"] = pa.array([found.get(item) for item in scores.ids], pa.float64())
-    columns["excluded"] = pa.array([values.excluded.get(item) for item in scores.ids], pa.string())
+    columns["excluded"] = pa.array([values.reasons.get(item) for item in scores.ids], pa.string())
     metadata = {
         "fairtest.probe_set": scores.probe_set,
         "fairtest.probe_digest": scores.probe_digest,
@@ -90,7 +90,9 @@ def item_table(values: ItemValues, scores: ProbeScores) -> pa.Table:
 
 
 def _values_by_id(values: ItemValues, scores: ProbeScores) -> dict[str, float]:
-    """The values by item, once it is known that values and reasons together name each item of the scores once."""
+    """The values of items that count, once it is known that values and reasons together name each item of the scores
+    once.
+    """
     named = Counter((*values.ids, *values.excluded))
     for item in scores.ids:
         if named[item] == 0:
@@ -106,7 +108,7 @@ def _values_by_id(values: ItemValues, scores: ProbeScores) -> dict[str, float]:
             raise MetricError(
                 f"item {item!r} {problem}", where=f"item {item!r}", fix="give values and scores of the same items"
             )
-    return dict(zip(values.ids, values.values, strict=True))
+    return {item: value for item, value in zip(values.ids, values.values, strict=True) if item not in values.uncounted}
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -155,6 +155,10 @@ METRICS = (
         version="1",
         description="Share of sentences about the occupation whose masculine text is likelier, ties one half.",
         items=masculine_preference,
+        formula="100 [log p(masculine) > log p(feminine)], tie 50, items about the occupation",
+        low=0.0,
+        high=100.0,
+        source="Rudinger et al. 2018 (arXiv 1804.09301) for the sentences; the comparison is our own",
     ),
     Metric(
         name="winogender.log_ratio",
@@ -166,5 +170,7 @@ METRICS = (
         description="Log-probability of the masculine text minus that of the feminine one, sentences about the"
         " occupation.",
         items=log_ratio,
+        formula="log p(masculine) - log p(feminine), items about the occupation",
+        source="Rudinger et al. 2018 (arXiv 1804.09301) for the sentences; the difference is our own",
     ),
 )

@@ -5,6 +5,7 @@ import json
 import math
 import random
 from collections import Counter, defaultdict
+from statistics import stdev
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from fairtest.metrics.bbq import METRICS, bbq_scores
 from fairtest.metrics.metric import MetricRef, item_values, on_axis, per_token
 from fairtest.probes.bbq import read_bbq
 from fairtest.scoring.scores import ProbeScores
+from fairtest.statistics.intervals import mean_interval
 
 ROLES = ("ans0", "ans1", "ans2")
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -114,8 +116,8 @@ def test_tied_answers_share_their_item():
     found = values_of("bbq.bias_ambig", scores)
     assert (found.values, found.ties) == ((0.0, 50.0, 0.0), 3)
     found = values_of("bbq.bias_ambig_raw", scores)
-    assert (found.ids, found.values, found.ties) == (("i0",), (0.0,), 1)
-    assert [found.excluded[f"i{k}"] for k in (1, 2)] == ["the answer ties with UNKNOWN"] * 2
+    assert (found.n, found.values, found.ties) == (1, (0.0, 0.0, 0.0), 1)
+    assert found.uncounted == {f"i{k}": "the answer ties with UNKNOWN" for k in (1, 2)}
     assert [found.excluded[f"i{k}"] for k in (3, 4, 5)] == ["the context is not ambiguous"] * 3
 
 
@@ -188,6 +190,66 @@ def test_every_statistic_has_both_protocols_and_its_target():
         for suffix in ("", "_norm")
     }
     assert {metric.unit for metric in METRICS} == {"points"}
+
+
+@given(st.lists(st.tuples(*[st.integers(-2, 0)] * 3), min_size=1, max_size=12))
+def test_s_has_the_same_items_for_every_model_and_those_answered_unknown_move_nothing(answers):
+    rows = [(values, fields_of("ambig", "neg" if i % 2 else "nonneg")) for i, values in enumerate(answers)]
+    scores = scores_of(rows)
+    if all(values[2] >= max(values[:2]) for values in answers):
+        with pytest.raises(MetricError, match="no item of 'bbq' has a value here"):
+            values_of("bbq.bias_ambig_raw", scores)
+        return
+    found = values_of("bbq.bias_ambig_raw", scores)
+    assert found.ids == scores.ids
+    assert found.estimate == pytest.approx(bbq_scores(scores).bias_ambig_raw, abs=1e-9)
+    assert set(found.uncounted) == {f"i{i}" for i, v in enumerate(answers) if v[2] >= max(v[:2])}
+    for item, value in zip(found.ids, found.values, strict=True):
+        assert item not in found.uncounted or value == pytest.approx(found.estimate, abs=1e-9)
+    assert found.n == bbq_scores(scores).ambig_answered
+
+
+def drawn_answers(generator, n=1200, groups=60):
+    """Answers of two models to the same items: what they answer with a group differs, and so does its lean."""
+    base = [(generator.gauss(0, 1), generator.gauss(0, 0.6)) for _ in range(groups)]
+    models = []
+    for shift, unknown in ((0.2, 0.0), (0.6, 0.8)):
+        rows = []
+        for i in range(n):
+            reach, lean = base[i % groups]
+            side = lean + shift + generator.gauss(0, 1)
+            rows.append(((max(side, 0.0), max(-side, 0.0), reach + unknown + generator.gauss(0, 0.5)), fields_of()))
+        scores = scores_of(rows)
+        models.append(dataclasses.replace(scores, clusters=tuple(f"t{i % groups}" for i in range(n))))
+    return models
+
+
+def test_the_interval_of_a_change_of_s_is_as_wide_as_resampled_templates_say():
+    generator = random.Random(0)
+    models = drawn_answers(generator)
+    found = [values_of("bbq.bias_ambig_raw", scores) for scores in models]
+    assert found[0].ids == found[1].ids
+    assert found[0].uncounted != found[1].uncounted
+    change = [a - b for a, b in zip(found[1].values, found[0].values, strict=True)]
+    interval = mean_interval([change], found[0].clusters)
+    sums = []
+    for scores, values in zip(models, found, strict=True):
+        by_template = defaultdict(lambda: [0.0, 0])
+        for item, cluster in zip(scores.ids, scores.clusters, strict=True):
+            if item not in values.uncounted:
+                ans0, ans1, _ = (scores.log_probs[role][int(item[1:])] for role in ROLES)
+                by_template[cluster][0] += 100.0 if ans0 > ans1 else -100.0
+                by_template[cluster][1] += 1
+        sums.append(by_template)
+    names, spread = sorted(set(found[0].clusters)), []
+    for _ in range(2000):
+        drawn = generator.choices(names, k=len(names))
+        first, second = (sum(s[t][0] for t in drawn) / sum(s[t][1] for t in drawn) for s in sums)
+        spread.append(second - first)
+    assert interval.estimate == pytest.approx(
+        bbq_scores(models[1]).bias_ambig_raw - bbq_scores(models[0]).bias_ambig_raw
+    )
+    assert interval.cluster_se == pytest.approx(stdev(spread), rel=0.1)
 
 
 def defined(rows):
