@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from fairtest.gates.compare import require_arms
 from fairtest.gates.measure import measure
 from fairtest.gates.result import Estimate, GateResult
 from fairtest.settings import Settings
+from fairtest.specs import Arm
 from fairtest.store import Store
 
+_CURVE_POINTS = 50
 _TRAINING_SUMMARY = (
     "steps",
     "cut_texts",
@@ -189,7 +192,23 @@ def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:
     statement = arm.statement()
     return {
         "data": arm.experiment.describe(),
-        "training": [{name: row.get(name) for name in _TRAINING_SUMMARY} for row in arm.train()],
+        "training": [
+            {**{name: row.get(name) for name in _TRAINING_SUMMARY}, "curve": _curve(arm.spec, row["losses"])}
+            for row in arm.train()
+        ],
         "statement": None if statement is None else statement.as_dict(),
         "privacy": "" if statement is None else statement.prose(),
     }
+
+
+def _curve(spec: Arm, losses: Sequence[float]) -> list[list[float]]:
+    """[batch, mean training loss of the batches up to it since the point before], at most 50 points.
+
+    Nothing of a DP arm: its loss is read off private records, epsilon does not cover it, and a report travels.
+    """
+    points = 0 if spec.dp is not None else min(len(losses), _CURVE_POINTS)
+    curve = []
+    for point in range(points):
+        first, last = point * len(losses) // points, (point + 1) * len(losses) // points
+        curve.append([float(last), round(sum(losses[first:last]) / (last - first), 4)])
+    return curve

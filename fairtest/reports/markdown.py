@@ -187,7 +187,10 @@ def _arms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "clipped",
         "s a seed",
     )
-    return ["## Arms", "", *table(header, rows), ""]
+    note = []
+    if any(row[7] != "-" for row in rows):
+        note = ["The clipped share is read off private records and not covered by epsilon: not for release.", ""]
+    return ["## Arms", "", *table(header, rows), "", *note]
 
 
 def _privacy(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
