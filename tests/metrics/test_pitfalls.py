@@ -205,7 +205,7 @@ def scores_named(scores, probe_set):
 def invented_pairs():
     """Pairs whose first words differ, in words that the embedded model knows."""
     jobs = ("nurse", "pilot", "baker", "miner", "teacher", "driver")
-    return pairs_of(*((f"She saw the {a}.", f"He saw the {b}.") for a in jobs for b in jobs))
+    return pairs_of(*((f"People saw the {a}.", f"Everyone saw the {b}.") for a in jobs for b in jobs))
 
 
 def test_whether_bos_is_in_front_turns_single_items_round_and_the_protocol_says_which(embedded):
