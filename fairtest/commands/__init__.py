@@ -26,6 +26,7 @@ class Command:
 
 
 COMMANDS = {
+    "plan": Command("fairtest.commands.plan", "cost and power of your gate tests, before anything is trained"),
     "score": Command("fairtest.commands.score", "one model on one probe set: every metric with its interval"),
     "cda": Command(
         "fairtest.commands.cda", "counterfactual data augmentation: see what it does to a corpus, write the result"

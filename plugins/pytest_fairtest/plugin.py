@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_fairtest import planning
 from pytest_fairtest.recording import Collected, shorten_traceback
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fairtest.experiments.experiment import Experiment
     from fairtest.experiments.progress import Progress
     from fairtest.gates.fairness import Fairness
+    from fairtest.gates.planner import Planner
     from fairtest.settings import Settings
     from fairtest.store import Store
 
@@ -50,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--fairtest-config", action="store_true", help="show every fairtest setting and where it comes from, then stop"
     )
+    planning.add_options(group)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_EXPERIMENTS] = {}
     config.stash[_COLLECTED] = Collected(began=time.monotonic())
     config.pluginmanager.register(_Recorder(config.stash[_COLLECTED]), "fairtest-recorder")
+    planning.configure(config)
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -109,7 +113,10 @@ def arms(
     """
     from fairtest.experiments.arms import Arms
 
-    return Arms(_experiment(request.config, fairtest_config, fairtest_trainer))
+    experiment = _experiment(request.config, fairtest_config, fairtest_trainer)
+    if planning.active(request.config):
+        return planning.arms(request, fairtest_config, experiment)
+    return Arms(experiment)
 
 
 @pytest.fixture
@@ -121,12 +128,15 @@ def finetune(
 
     from fairtest.experiments.arms import custom_arm
 
-    return partial(custom_arm, _experiment(request.config, fairtest_config, fairtest_trainer))
+    make = partial(custom_arm, _experiment(request.config, fairtest_config, fairtest_trainer))
+    return planning.finetune(request, fairtest_config, make) if planning.active(request.config) else make
 
 
 @pytest.fixture
-def fairness(request: pytest.FixtureRequest, fairtest_config: Settings) -> Fairness:
+def fairness(request: pytest.FixtureRequest, fairtest_config: Settings) -> Fairness | Planner:
     """The assertion helpers, bound to this test's settings; what they find goes into the summary and the report."""
+    if planning.active(request.config):
+        return planning.planner_of(request, fairtest_config)
     from fairtest.gates.fairness import Fairness
 
     helpers = Fairness(

@@ -1,0 +1,229 @@
+"""What a gate will be able to tell, before anything is trained: which change it would find, and what would have to be
+more for it to find less.
+
+Everything follows from the parts of the standard error that a gate's change is expected to have (a `Contrast`): where
+they come from is the business of fairtest.gates.plan_basis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fairtest.gates.decision import MIN_CLUSTERS
+from fairtest.gates.messages import number, signed_number
+from fairtest.statistics.components import Contrast
+from fairtest.statistics.planning import MAX_FACTOR, MAX_SEEDS
+from fairtest.statistics.power import POWER, minimum_detectable
+
+PRIVACY, MEASURED = "privacy", "measure"
+RATIO = "times the reference's"
+_NOT_DECIDABLE = "cannot be decided with this probe set"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run that a gate needs: of which arm and seed, whether it is in the store, and how long it will train.
+
+    `later`: adaptive seeds train it only if earlier looks do not decide. `seconds` None: nobody knows; `timed` says
+    where they come from.
+    """
+
+    digest: str
+    arm: str
+    seed: int
+    stored: bool
+    later: bool = False
+    seconds: float | None = None
+    timed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedGate:
+    """One gate that a test declares.
+
+    `allowed` is in the metric's unit (of a ratio, the ratio itself), `confidence` that of the interval which decides
+    (of the last look, with adaptive seeds), `looks` the numbers of seeds at which it is looked at, `factors` the number
+    of clusters by crossed factor. `spread`: the parts of the standard error at `spread.seeds` seeds, of a ratio those
+    of its logarithm; None where there is no basis, and `basis` says why. `finding`: what is known before training.
+    `signed`: the change has a sign (an increase), it is no distance or ratio.
+    """
+
+    gate: str
+    metric: str
+    unit: str
+    candidate: str
+    reference: str
+    allowed: float
+    confidence: float
+    items: int = 0
+    factors: tuple[int, ...] = ()
+    looks: tuple[int, ...] = ()
+    spread: Contrast | None = None
+    basis: str = ""
+    finding: str = ""
+    enforced: bool = False
+    runs: tuple[PlannedRun, ...] = ()
+    test: str = ""
+
+    @property
+    def seeds(self) -> int:
+        """The most seeds it may have."""
+        return self.looks[-1] if self.looks else 0
+
+    @property
+    def clusters(self) -> int:
+        """Clusters of the factor with the fewest."""
+        return min(self.factors, default=0)
+
+    @property
+    def tested(self) -> bool:
+        """Whether it rests on a sample, so that it has a power and counts in the family."""
+        return self.gate not in (PRIVACY, MEASURED)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; an infinite bound does not occur."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PlannedGate:
+        """The inverse of `as_dict`."""
+        spread = data["spread"]
+        return cls(
+            **{
+                **data,
+                "factors": tuple(data["factors"]),
+                "looks": tuple(data["looks"]),
+                "spread": None if spread is None else Contrast(**spread),
+                "runs": tuple(PlannedRun(**run) for run in data["runs"]),
+            }
+        )
+
+
+def detectable(gate: PlannedGate, *, tests: int = 1, seeds: int | None = None, factor: float = 1.0) -> float | None:
+    """The change beyond `allowed` that the gate finds with 80% probability, in the metric's unit; None without a basis.
+
+    It is also the smallest allowed change with which the gate passes as often where nothing changed. Of a ratio it is
+    what is above 1. `tests`: gates that Holm corrects for; `factor`: times as many clusters.
+    """
+    if gate.spread is None:
+        return None
+    contrast = with_clusters(with_seeds(gate.spread, seeds or gate.seeds), factor)
+    if not math.isfinite(contrast.variance):
+        return math.inf
+    found = minimum_detectable(math.sqrt(contrast.variance), contrast.df, gate.confidence, POWER, tests=tests)
+    return _expm1(found) if gate.unit == RATIO else found
+
+
+def needs(gate: PlannedGate, *, tests: int = 1) -> str:
+    """What the threshold needs for a PASS where nothing changed: nothing more, seeds, probes, or it cannot be decided.
+
+    `tests` counts only where the family's verdict is enforced.
+    """
+    tests = tests if gate.enforced else 1
+    if gate.gate == PRIVACY:
+        return gate.finding
+    if 0 < gate.clusters < _fewest(gate):
+        return f"{_NOT_DECIDABLE}: {gate.clusters} clusters, and at least {_fewest(gate)} are needed"
+    found = detectable(gate, tests=tests)
+    if found is None:
+        return f"not planned: {gate.basis}"
+    room = gate.allowed - 1.0 if gate.unit == RATIO else gate.allowed
+    if room <= 0 or found <= room:
+        return _as_it_is(gate, room, found)
+    return _more(gate, room, tests)
+
+
+def with_seeds(contrast: Contrast, seeds: int) -> Contrast:
+    """The contrast with another number of seeds, all else as it was."""
+    if contrast.seed_sd is None or seeds < 2:
+        return dataclasses.replace(contrast, seeds=seeds, seed_sd=None)
+    interaction = contrast.interaction_se**2
+    per_seed = interaction * contrast.seeds / seeds
+    clusters = max(contrast.cluster_se**2 - interaction, 0.0) + per_seed
+    return dataclasses.replace(
+        contrast, seeds=seeds, cluster_se=math.sqrt(clusters), interaction_se=math.sqrt(per_seed)
+    )
+
+
+def with_clusters(contrast: Contrast, factor: float) -> Contrast:
+    """The contrast with `factor` times as many clusters, all else as it was."""
+    if factor == 1.0:
+        return contrast
+    interaction, seed_sd = contrast.interaction_se**2, contrast.seed_sd
+    if seed_sd is not None:
+        shared = max(seed_sd**2 / contrast.seeds - interaction, 0.0)
+        seed_sd = math.sqrt(contrast.seeds * (shared + interaction / factor))
+    return dataclasses.replace(
+        contrast,
+        seed_sd=seed_sd,
+        cluster_se=contrast.cluster_se / math.sqrt(factor),
+        interaction_se=contrast.interaction_se / math.sqrt(factor),
+        cluster_df=(contrast.cluster_df + 1.0) * factor - 1.0,
+    )
+
+
+def family_size(gates: Sequence[PlannedGate]) -> int:
+    """How many claims Holm corrects for: the same claim made twice counts once, privacy rests on no sample."""
+    claims = {(g.gate, g.metric, g.candidate, g.reference, g.allowed) for g in gates if g.tested}
+    return max(len(claims), 1)
+
+
+def _as_it_is(gate: PlannedGate, room: float, found: float) -> str:
+    """What it takes to pass with 80% where no more seeds or probes are asked for."""
+    if not math.isfinite(found):
+        return _NOT_DECIDABLE
+    if room > 0:
+        where = "at the target" if gate.gate == "bias_within" else "where nothing changed"
+        return f"nothing more: it passes with 80% or more {where}"
+    if gate.unit == RATIO:
+        return f"a ratio of {number((1.0 + room) / (1.0 + found))} or less, to pass with 80%"
+    return f"a change of {signed_number(room - found)} or less, to pass with 80%"
+
+
+def _more(gate: PlannedGate, room: float, tests: int) -> str:
+    seeds = _seeds_needed(gate, room, tests)
+    if seeds is not None:
+        return f"{seeds} seeds" + (" (setting max_seeds)" if len(gate.looks) > 1 else "")
+    factor = _factor_needed(gate, room, tests)
+    if factor is None:
+        return f"{_NOT_DECIDABLE}, and neither seeds nor probes alone would do"
+    clusters = math.ceil(factor * gate.clusters)
+    return f"{_NOT_DECIDABLE}: about {factor:.1f} times as many clusters would do ({clusters})"
+
+
+def _fewest(gate: PlannedGate) -> int:
+    return 2 if gate.unit == RATIO else MIN_CLUSTERS
+
+
+def _seeds_needed(gate: PlannedGate, room: float, tests: int) -> int | None:
+    if gate.spread is None or gate.spread.seed_sd is None or gate.seeds < 2:
+        return None
+    for seeds in range(gate.seeds + 1, MAX_SEEDS + 1):
+        found = detectable(gate, tests=tests, seeds=seeds)
+        if found is not None and found <= room:
+            return seeds
+    return None
+
+
+def _factor_needed(gate: PlannedGate, room: float, tests: int) -> float | None:
+    def enough(factor: float) -> bool:
+        found = detectable(gate, tests=tests, factor=factor)
+        return found is not None and found <= room
+
+    if not enough(MAX_FACTOR):
+        return None
+    low, high = 1.0, 2.0
+    while not enough(high):
+        low, high = high, 2.0 * high
+    while high - low > 0.01 * high:
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _expm1(value: float) -> float:
+    return math.expm1(value) if value < 700.0 else math.inf
