@@ -148,8 +148,13 @@ class TunedArm:
         return self.experiment.held_out(self.spec, self.seeds)
 
     def trained_tensors(self) -> int | None:
-        """Parameters that were trained: a run in which one of them never gets a gradient is an error."""
-        return min(int(record["trained_tensors"]) for record in self.train()) if self.tuned else 0
+        """Parameters that were trained: a run in which one of them never gets a gradient is an error. None where a
+        user's own trainer did it.
+        """
+        if not self.tuned:
+            return 0
+        counts = [record["trained_tensors"] for record in self.train()]
+        return None if None in counts else min(map(int, counts))
 
     def changed_share(self) -> float | None:
         """Share of training units that got a counterfactual; None without CDA."""

@@ -36,6 +36,15 @@ class Progress:
         self._suspend = suspend or contextlib.nullcontext
         self._quiet_seconds = quiet_seconds
 
+    def say(self, text: str) -> None:
+        """One line."""
+        if self._stream is None:
+            return
+        with self._suspend():
+            stream = self._stream()
+            stream.write(f"fairtest: {text}\n")
+            stream.flush()
+
     @contextlib.contextmanager
     def work(self, label: str, total: int, unit: str = "step", *, minor: bool = False) -> Iterator[Advance]:
         """A piece of work of `total` steps. Minor work has a bar, and a line only if it took long."""

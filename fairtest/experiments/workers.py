@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fairtest.errors import TrainingError
 from fairtest.settings import Settings
@@ -28,6 +30,7 @@ class Job:
     probe_set: str | None
     axis: str | None
     protocol: str | None = None
+    trainer: bytes | None = None  # pickled; None: this library trains
 
 
 class Workers:
@@ -98,10 +101,23 @@ def _work(job: Job) -> float | None:
     from fairtest.experiments.experiment import Experiment
     from fairtest.store import Store
 
-    experiment = Experiment(job.settings, Store(Path(job.settings.cache_dir)))
+    experiment = Experiment(job.settings, Store(Path(job.settings.cache_dir)), trainer=_trainer(job))
     experiment.training_record(job.spec, job.seed)
     experiment.held_out(job.spec, [job.seed])
     if job.probe_set is not None:
         experiment.scores(job.spec, job.seed, job.probe_set, job.axis, job.protocol)
     seconds = experiment.ledger[experiment.run_digest(job.spec, job.seed)]["seconds"]
     return None if seconds is None else float(seconds)
+
+
+def _trainer(job: Job) -> Any:
+    if job.trainer is None:
+        return None
+    try:
+        return pickle.loads(job.trainer)  # noqa: S301 - a parent of this process made it, from its own memory
+    except Exception as error:
+        raise TrainingError(
+            f"the trainer cannot be loaded in another process: {type(error).__name__}: {error}",
+            where=f"arm {job.spec.name}",
+            fix="set workers = 1, or write it into a module that can be imported without pytest",
+        ) from error

@@ -7,7 +7,8 @@ import torch
 
 from fairtest.errors import PrivacyError, PrivacyWarning, SpecError
 from fairtest.experiments.arms import Arms, custom_arm
-from fairtest.experiments.experiment import PRIVACY_FILE, Experiment
+from fairtest.experiments.experiment import Experiment
+from fairtest.experiments.stated import PRIVACY_FILE
 from fairtest.privacy.checks import judge_privacy
 from fairtest.privacy.statement import PrivacyStatement
 from fairtest.settings import Settings

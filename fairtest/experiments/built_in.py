@@ -1,0 +1,182 @@
+"""Runs that this library trains itself: noise, loop, record, and the trained parameters put back into the model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from fairtest.corpora.claims import require_batch
+from fairtest.errors import SpecError
+from fairtest.experiments.claims import Claims
+from fairtest.experiments.stated import PRIVACY_FILE
+from fairtest.privacy.statement import PrivacyStatement
+from fairtest.settings import AUTO, Settings
+from fairtest.specs import Arm
+from fairtest.store import Entry
+
+if TYPE_CHECKING:
+    from fairtest.experiments.experiment import Experiment
+    from fairtest.training.models import LoadedModel
+    from fairtest.training.trunk import TrunkCache
+
+_WEIGHTS = "trained.safetensors"
+
+
+@dataclass(frozen=True)
+class _Resident:
+    """The model in memory: of which run, and which of its parameters a run decides."""
+
+    digest: str
+    shape: tuple[object, ...] | None
+    loaded: LoadedModel
+
+
+def seed_label(settings: Settings, spec: Arm, seed: int) -> str:
+    """What a person reads while a run is trained."""
+    most = str(settings.seeds) if settings.seeds != AUTO else f"at most {settings.max_seeds}"
+    return f"train {spec.name} seed {seed} ({seed + 1} of {most})"
+
+
+class BuiltIn:
+    """Trains, loads and vouches for the runs of one experiment."""
+
+    trainer_bytes: bytes | None = None
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._inputs = experiment.inputs
+        self._resident: _Resident | None = None
+        self._trunk_cache: TrunkCache | None = None
+        self.claims = Claims(experiment)
+
+    def key(self, spec: Arm) -> dict[str, Any]:
+        """What decides a run's weights besides model, corpus, arm and seed."""
+        if spec.dp is not None and spec.dp.max_grad_norm == "median":
+            return {"held_out": self._inputs.held_out_corpus.digest}
+        return {}
+
+    def ready(self, spec: Arm) -> bool:
+        """Works out once what every run of an arm shares; whether runs can be made in other processes."""
+        if self.claims.plan(spec) is not None:
+            self.claims.max_grad_norm(spec)
+        return True
+
+    def train(self, spec: Arm, seed: int, directory: Path) -> Mapping[str, Any]:
+        """Trains one run into a directory of the store and returns its record."""
+        from fairtest.training.finetune import NoiseSpec, finetune
+        from fairtest.training.models import save_state, trained_state
+
+        if spec.training is None:
+            raise SpecError(f"arm {spec.name!r} has nothing to train", where="training", fix="give it a Training()")
+        experiment = self._experiment
+        require_batch(self._inputs.training_corpus, spec.training, where=f"arm {spec.name}")
+        noise = None
+        plan = self.claims.plan(spec)
+        if spec.dp is not None and plan is not None:
+            noise = NoiseSpec(
+                noise_multiplier=plan.noise_multiplier,
+                max_grad_norm=self.claims.max_grad_norm(spec),
+                release=spec.dp.release,
+                clipping=spec.dp.clipping,
+            )
+        augmented = self._inputs.augmented(spec)
+        loaded = self.base_model(spec, seed)
+        steps = spec.training.steps_for(len(augmented.units))
+        digest = experiment.run_digest(spec, seed)
+        began = time.monotonic()
+        with experiment.progress.work(seed_label(experiment.settings, spec, seed), steps) as advance:
+
+            def on_step(step: int, loss: float | None) -> None:
+                del step
+                advance("" if loss is None else f"loss {loss:.3f}")
+
+            log = finetune(loaded, augmented.units, spec.training, noise, seed, on_step=on_step)
+        seconds = time.monotonic() - began
+        experiment.ledger[digest] = {"arm": spec.name, "seed": seed, "seconds": seconds}
+        save_state(trained_state(loaded.model), directory / _WEIGHTS)
+        loaded.model.eval()
+        self._resident = _Resident(digest, _trained_shape(spec), loaded)
+        record = {
+            **log.as_dict(),
+            "noise_multiplier": None if noise is None else noise.noise_multiplier,
+            "max_grad_norm": None if noise is None else noise.max_grad_norm,
+            "release": noise is not None and noise.release,
+            "mean_clipped_share": fmean(log.clipped_share) if log.clipped_share else None,
+            "coverage": augmented.coverage.as_dict(),
+            "views_per_unit": augmented.views_per_unit,
+            "trained_parameters": sum(p.numel() for p in loaded.model.parameters() if p.requires_grad),
+        }
+        statement = self.claims.statement(spec, [record])
+        if statement is not None:
+            statement.write(directory / PRIVACY_FILE)
+        return record
+
+    def statement(self, spec: Arm, runs: Sequence[Entry]) -> PrivacyStatement | None:
+        """The privacy statement of an arm's runs, from what they did.
+
+        Raises:
+            PrivacyError: a run did not follow the plan its noise was calibrated for.
+        """
+        return self.claims.statement(spec, [dict(run.result) for run in runs])
+
+    def base_model(self, spec: Arm, seed: int) -> LoadedModel:
+        """The pretrained model with what the arm trains marked, before any step."""
+        import torch
+
+        from fairtest.training.models import decoder_layers, load_model
+        from fairtest.training.trunk import TrunkCache, split_trunk
+
+        settings = self._experiment.settings
+        torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+        loaded = load_model(self._inputs.source, spec.training, seed=seed)
+        if self._trunk_cache is None:
+            self._trunk_cache = TrunkCache()
+        trained = settings.training.trained_layers
+        if trained is None:
+            return loaded
+        # The pretrained model is cut where the tuned ones are, so that all share what the lower layers put out.
+        depth = len(decoder_layers(loaded.model)[1]) - trained if spec.training is None else None
+        loaded.trunk = split_trunk(loaded, self._trunk_cache, depth=depth)
+        return loaded
+
+    def loaded(self, spec: Arm, seed: int, digest: str, run: Entry | None) -> LoadedModel:
+        """The model of one run in memory. The last one is kept, and reused for runs that train the same parameters."""
+        state_file = None if run is None else run.file(_WEIGHTS)
+        if self._resident is not None and self._resident.digest == digest:
+            return self._resident.loaded
+        shape = _trained_shape(spec)
+        if self._resident is not None and shape is not None and self._resident.shape == shape:
+            loaded = self._resident.loaded
+        else:
+            self._resident = None
+            loaded = self.base_model(spec, seed)
+        if state_file is not None:
+            _put(loaded, state_file)
+        self._resident = _Resident(digest, shape, loaded)
+        return loaded
+
+    def fresh(self, spec: Arm, seed: int, run: Entry | None) -> LoadedModel:
+        """A model of one run that nothing else holds."""
+        loaded = self.base_model(spec, seed)
+        if run is not None:
+            _put(loaded, run.file(_WEIGHTS))
+        loaded.trunk = None
+        return loaded
+
+
+def _put(loaded: LoadedModel, state_file: Path) -> None:
+    from fairtest.training.models import load_state, load_trained_state
+
+    load_trained_state(loaded.model, load_state(state_file))
+
+
+def _trained_shape(spec: Arm) -> tuple[object, ...] | None:
+    """What has to be equal for one run's trained parameters to replace another's; None: nothing was trained."""
+    if spec.training is None:
+        return None
+    return (spec.training.trainable, spec.training.lora_rank, spec.training.lora_layers)
