@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import inspect
@@ -96,6 +97,7 @@ class _Reader:
     def __init__(self, home: str) -> None:
         self._home = home
         self._seen: set[int] = set()
+        self._statements: dict[str, dict[str, list[str]]] = {}
 
     def described(self, value: Any) -> Any:
         """Plain data that differs where the value does.
@@ -168,19 +170,30 @@ class _Reader:
         return ["class", *name, inspect.getsource(kind), bases, followed]
 
     def _globals(self, function: types.FunctionType) -> Iterator[Any]:
-        """What a function names of its own module: functions, classes and plain values. Other things are passed by:
-        a logger or a device says nothing of what is trained.
+        """What a function names of its own module: functions and classes, constants by their value, and other things
+        (a table of options, a device, a cache) by the statement that made them.
         """
         for name in sorted(set(_names(function.__code__))):
             if name not in function.__globals__:
                 continue
             value = function.__globals__[name]
-            if isinstance(value, types.ModuleType):
-                continue
-            try:
+            if isinstance(value, (*_PLAIN, PurePath, types.FunctionType, type)):
                 yield [name, self.described(value)]
-            except _UnknownError:
-                continue
+            elif not isinstance(value, types.ModuleType):
+                yield [name, self._assignments(function).get(name, [])]
+
+    def _assignments(self, function: types.FunctionType) -> dict[str, list[str]]:
+        """The statements at the top level of a function's module by the name that they give a value to."""
+        path = function.__code__.co_filename
+        if path not in self._statements:
+            found: dict[str, list[str]] = {}
+            self._statements[path] = found
+            for node in ast.parse("".join(inspect.findsource(function)[0])).body:
+                targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+                for target in targets:
+                    if isinstance(target, ast.Name):
+                        found.setdefault(target.id, []).append(ast.unparse(node))
+        return self._statements[path]
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
