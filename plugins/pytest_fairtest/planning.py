@@ -36,9 +36,17 @@ def add_options(group: pytest.OptionGroup) -> None:
 
 
 def configure(config: pytest.Config) -> None:
-    """Starts planning, where it is asked for."""
-    if active(config):
-        config.pluginmanager.register(_Planning(), "fairtest-planning")
+    """Starts planning, where it is asked for.
+
+    Raises:
+        pytest.UsageError: stored baselines are to be changed as well, and a plan measures nothing.
+    """
+    if not active(config):
+        return
+    for name, flag in (("update_baseline", "--fairtest-update-baseline"), ("prune", "--fairtest-prune")):
+        if config.getoption(f"fairtest_{name}", None):
+            raise pytest.UsageError(f"--fairtest-plan measures nothing, so {flag} has nothing to go by: leave one out")
+    config.pluginmanager.register(_Planning(), "fairtest-planning")
 
 
 def active(config: pytest.Config) -> bool:
