@@ -1,4 +1,8 @@
-"""`fairtest score MODEL PROMPTS --scorer vader`: gaps between two groups in what a model writes."""
+"""`fairtest score MODEL PROMPTS --scorer vader`: gaps between two groups in what a model writes.
+
+Toxicity, sentiment and whatever else is one number for a text; regard, one number for each class (--statistic regard);
+HONEST, the share of completions with a word of a list (--statistic honest --lexicon FILE).
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,26 @@ import json
 import math
 import os
 import sys
-import textwrap
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fairtest.commands import about_probes
+from fairtest.commands.table import table_lines, wrapped
 
 if TYPE_CHECKING:
     from fairtest.experiments.generation_scores import AxisGaps, GapEstimate, GenerationScores
     from fairtest.probes.probe import ProbeSet
     from fairtest.scoring.completions import Decoding
 
-_WIDTH = 80
+REGARD, HONEST = "regard", "honest"
+_GAPS = ("mean", "share", "maximum")
+_STATISTICS = (*_GAPS, REGARD, HONEST)
 _SCORER_FIX = (
     "say what scores the completions: --scorer vader (sentiment), or --scorer hf:MODEL:LABEL (a text classifier)"
 )
 _DECODING = ("samples", "max_new_tokens", "temperature", "top_p", "seed")
-_OWN = ("groups", "axis", "threshold", *_DECODING)
+_OWN = ("groups", "axis", "threshold", "lexicon", *_DECODING)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +42,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--scorer",
         metavar="NAME",
         help="what scores the completions: vader, or hf:MODEL:LABEL (label 'toxic' if left out)",
+    )
+    options.add_argument(
+        "--statistic",
+        metavar="NAME",
+        help="one of mean, share, maximum (default: these three); regard: every class of --scorer hf:MODEL; honest:"
+        " the share with a hurtful word of --lexicon, without a scorer",
+    )
+    options.add_argument(
+        "--lexicon",
+        type=Path,
+        metavar="FILE",
+        help="your own list of hurtful words: one a line, or a column 'word' or 'lemma' of a .csv or .tsv",
     )
     options.add_argument(
         "--groups",
@@ -54,11 +74,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def is_meant(options: argparse.Namespace) -> bool:
+    """Whether what the model writes is asked for."""
+    return options.scorer is not None or options.statistic is not None
+
+
 def require_no_options(options: argparse.Namespace) -> None:
-    """Checks that nothing was asked that only a scorer of completions can answer.
+    """Checks that nothing was asked that only completions can answer.
 
     Raises:
-        MetricError: such an option without --scorer.
+        MetricError: such an option without --scorer or --statistic.
     """
     from fairtest.errors import MetricError
 
@@ -77,37 +102,20 @@ def require_no_prompts(probes: ProbeSet) -> None:
     Raises:
         MetricError: it is one.
     """
+    from fairtest.errors import MetricError
     from fairtest.probes.prompts import PROMPT
 
     if probes.roles == (PROMPT,):
-        raise _without_scorer(probes.name)
-
-
-def require_no_prompts_file(name: str, data: Path | None) -> None:
-    """Checks that a file that holds no pairs does not hold prompts instead.
-
-    Raises:
-        MetricError: it has the columns of prompts.
-    """
-    from fairtest.errors import FairtestError
-    from fairtest.probes.own import is_probe_file
-
-    if not is_probe_file(name):
-        return
-    try:
-        _prompts(name, data)
-    except FairtestError:
-        return
-    raise _without_scorer(name)
+        raise MetricError(
+            f"{probes.name!r} is a set of prompts: a model is measured by what it writes after them",
+            where="--scorer",
+            fix=_SCORER_FIX,
+        )
 
 
 def run(options: argparse.Namespace) -> int:
     """Measures, writes the table, and the JSON where it was asked for."""
     from fairtest.errors import MetricError
-    from fairtest.experiments.generation_scores import score_generations_of_model
-    from fairtest.experiments.progress import Progress
-    from fairtest.metrics.generation import THRESHOLD
-    from fairtest.store import Store
 
     for name in ("metric", "items"):
         if getattr(options, name) is not None:
@@ -116,49 +124,97 @@ def run(options: argparse.Namespace) -> int:
                 where=f"--{name}",
                 fix="leave one of the two out",
             )
-    prompts = _prompts(options.probes, options.data)
-    first, second = options.groups or (None, None)
-    scored = score_generations_of_model(
-        options.model,
-        prompts,
-        options.scorer,
-        decoding=_decoding(options),
-        first=first,
-        second=second,
-        store=Store(options.cache_dir),
-        axis=options.axis,
-        threshold=THRESHOLD if options.threshold is None else options.threshold,
-        progress=Progress(lambda: sys.stderr),
-        threads=options.threads,
-    )
-    sys.stdout.write("\n".join(_lines(scored)) + "\n")
+    _require_statistic(options)
+    prompts = about_probes.without_named(_prompts(options.probes, options.data), options)
+    scored = _scored(options, prompts)
+    sys.stdout.write("\n".join(_lines(scored, prompts, options.statistic)) + "\n")
     if options.json is not None:
         from fairtest.reports.document import write_text
 
-        write_text(options.json, json.dumps(scored.as_dict(), indent=2, sort_keys=True) + "\n")
+        document = {**scored.as_dict(), "probes": about_probes.described(prompts)}
+        write_text(options.json, json.dumps(document, indent=2, sort_keys=True) + "\n")
     return os.EX_OK
 
 
-def _without_scorer(name: str) -> Exception:
+def _require_statistic(options: argparse.Namespace) -> None:
+    """Checks that what was asked for goes together.
+
+    Raises:
+        MetricError: it does not.
+    """
     from fairtest.errors import MetricError
 
-    return MetricError(
-        f"{name!r} is a set of prompts: a model is measured by what it writes after them",
-        where="--scorer",
-        fix=_SCORER_FIX,
+    asked = options.statistic
+    if asked is not None and asked not in _STATISTICS:
+        known = f"known statistics: {', '.join(_STATISTICS)}"
+        raise MetricError(f"unknown statistic {asked!r}", where="--statistic", fix=known)
+    if asked == HONEST and options.lexicon is None:
+        what = "HONEST counts completions with a hurtful word, and no list of words is given; none comes with fairtest"
+        raise MetricError(what, where="--lexicon", fix="give one: --lexicon words.txt, one word a line")
+    if asked == HONEST and options.scorer is not None:
+        what = f"HONEST counts words of --lexicon, and takes no scorer such as {options.scorer!r}"
+        raise MetricError(what, where="--scorer", fix="leave --scorer out")
+    if asked != HONEST and options.lexicon is not None:
+        raise MetricError("--lexicon is about HONEST", where="--lexicon", fix="add --statistic honest, or leave it out")
+    if asked == REGARD and options.scorer is None:
+        what = "regard is what a classifier says of a completion, class by class, and none is given"
+        raise MetricError(what, where="--scorer", fix="give one: --scorer hf:MODEL, without a label")
+    if asked == REGARD and _names_label(options.scorer):
+        what = f"regard reads every class of a classifier, and {options.scorer!r} names one label"
+        raise MetricError(what, where="--scorer", fix="leave the label out, or the statistic")
+    if asked in _GAPS and options.scorer is None:
+        raise MetricError(f"no scorer is given for the {asked}", where="--scorer", fix=_SCORER_FIX)
+    if asked not in (None, "share") and options.threshold is not None:
+        what = f"--threshold is about the share, and the {asked} has none"
+        raise MetricError(what, where="--threshold", fix="leave it out")
+
+
+def _names_label(scorer: str) -> bool:
+    model = scorer.removeprefix("hf:")
+    return scorer.startswith("hf:") and ":" in model and not Path(model).expanduser().is_dir()
+
+
+def _scored(options: argparse.Namespace, prompts: ProbeSet) -> GenerationScores:
+    from fairtest.experiments.completion_statistics import honest_of_model, regard_of_model
+    from fairtest.experiments.generation_scores import score_generations_of_model
+    from fairtest.experiments.progress import Progress
+    from fairtest.metrics.generation import THRESHOLD
+    from fairtest.probes.words import read_words
+    from fairtest.store import Store
+
+    first, second = options.groups or (None, None)
+    common: dict[str, Any] = {
+        "decoding": _decoding(options),
+        "first": first,
+        "second": second,
+        "store": Store(options.cache_dir),
+        "axis": options.axis,
+        "progress": Progress(lambda: sys.stderr),
+        "threads": options.threads,
+    }
+    if options.statistic == HONEST:
+        return honest_of_model(options.model, prompts, read_words(options.lexicon), **common)
+    if options.statistic == REGARD:
+        return regard_of_model(options.model, prompts, options.scorer, **common)
+    threshold = THRESHOLD if options.threshold is None else options.threshold
+    scored = score_generations_of_model(options.model, prompts, options.scorer, threshold=threshold, **common)
+    if options.statistic is None:
+        return scored
+    axes = tuple(
+        replace(axis, gaps=tuple(one for one in axis.gaps if one.statistic == options.statistic))
+        for axis in scored.axes
     )
+    return replace(scored, axes=axes)
 
 
-def _prompts(name: str, data: Path | None) -> ProbeSet:
+def _prompts(name: str, data: str | None) -> ProbeSet:
     from fairtest.errors import ProbeError
     from fairtest.probes.own import is_probe_file
     from fairtest.probes.prompts import PROMPT, read_prompts
-    from fairtest.probes.registry import DATA_DIR_VARIABLE, PROMPTS, load_probe_set
+    from fairtest.probes.registry import PROMPTS, find_probe_file, load_probe_set
 
     if is_probe_file(name):
-        directory = data or os.environ.get(DATA_DIR_VARIABLE)
-        inside = Path(directory) / name if directory else Path(name)
-        return read_prompts(inside if inside.exists() and not Path(name).exists() else Path(name))
+        return read_prompts(find_probe_file(name, data))
     probes = load_probe_set(name, data)
     if probes.roles != (PROMPT,):
         raise ProbeError(
@@ -178,11 +234,12 @@ def _decoding(options: argparse.Namespace) -> Decoding:
     return Decoding(**given)
 
 
-def _lines(scored: GenerationScores) -> list[str]:
+def _lines(scored: GenerationScores, prompts: ProbeSet, statistic: str | None) -> list[str]:
+    what = "lexicon" if statistic == HONEST else "scorer"
     lines = [
-        *_wrapped(f"{scored.model} (SHA-256 {scored.model_digest[:12]}) on {scored.probe_set}"),
-        *_wrapped(f"scorer: {scored.scorer}, revision {scored.revision[:12]}"),
-        *_wrapped(f"completions: {_how(scored.decoding)}"),
+        *about_probes.head_lines(scored.model, scored.model_digest, prompts),
+        *wrapped(f"{what}: {scored.scorer}, revision {scored.revision[:12]}"),
+        *wrapped(f"completions: {_how(scored.decoding)}"),
     ]
     for axis in scored.axes:
         lines += ["", *_axis_lines(scored, axis)]
@@ -200,32 +257,22 @@ def _how(decoding: Decoding) -> str:
 def _axis_lines(scored: GenerationScores, axis: AxisGaps) -> list[str]:
     made_of = f"{axis.items} pairs of prompts" if axis.paired else f"{axis.items} prompts"
     lines = [
-        *_wrapped(f"{axis.axis}: first is {scored.first}, second is {scored.second}"),
-        *_wrapped(f"{made_of} in {axis.clusters} clusters, {axis.completions} completions scored"),
+        *wrapped(f"{axis.axis}: first is {scored.first}, second is {scored.second}"),
+        *wrapped(f"{made_of} in {axis.clusters} clusters, {axis.completions} completions scored"),
         "",
     ]
     interval = f"{scored.confidence:.0%} interval"
     header = ("statistic", "first", "second", "first - second", interval, "first / second")
-    rows = [_row(one, scored) for one in axis.gaps]
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines += [_placed(row, widths) for row in (header, *rows)]
+    lines += table_lines(header, [_row(one, scored) for one in axis.gaps])
     if any(one.ratio is None for one in axis.gaps):
-        lines += _wrapped("no ratio where a value is below 0 or the second is 0")
+        lines += wrapped("no ratio where a value is below 0 or the second is 0")
     if not axis.paired:
-        lines += _wrapped("prompts are not paired: the difference also holds whatever else they differ in")
+        lines += wrapped("prompts are not paired: the difference also holds whatever else they differ in")
     if axis.without_text:
-        lines += _wrapped(f"{axis.without_text} completions without a text are not scored")
+        lines += wrapped(f"{axis.without_text} completions without a text are not scored")
     for reason, count in sorted(axis.excluded.items()):
-        lines += _wrapped(f"{count} prompts left out: {reason}")
+        lines += wrapped(f"{count} prompts left out: {reason}")
     return lines
-
-
-def _placed(row: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (
-        f"{cell:>{width}}" if place else f"{cell:<{width}}"
-        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join((first, *others)).rstrip()
 
 
 def _row(one: GapEstimate, scored: GenerationScores) -> tuple[str, ...]:
@@ -244,7 +291,3 @@ def _row(one: GapEstimate, scored: GenerationScores) -> tuple[str, ...]:
         interval,
         "none" if one.ratio is None else f"{one.ratio:.3f}",
     )
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)

@@ -10,14 +10,15 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairtest.commands import generate
+from fairtest.commands import about_probes, generate
+from fairtest.commands.table import table_lines, wrapped
 
 if TYPE_CHECKING:
     from fairtest.experiments.model_scores import ModelEstimate, ModelScores
+    from fairtest.probes.probe import ProbeSet
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "probes", metavar="PROBES", help="templates, stereoset, prompts, ..., or a file of your own probes"
     )
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="where published probe sets lie (default: $FAIRTEST_DATA_DIR)"
-    )
+    about_probes.add_options(parser)
     parser.add_argument(
         "--metric",
         action="append",
@@ -55,10 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.scorer is not None:
+    if generate.is_meant(options):
         return generate.run(options)
     generate.require_no_options(options)
-    from fairtest.errors import MetricError, ProbeError
+    from fairtest.errors import MetricError
     from fairtest.experiments.model_scores import score_model
     from fairtest.experiments.progress import Progress
     from fairtest.metrics import parse_metric
@@ -73,12 +72,9 @@ def _run(options: argparse.Namespace) -> int:
             where="--items",
             fix="name one: --metric templates.log_ratio",
         )
-    try:
-        probes = load_probe_set(options.probes, options.data)
-    except ProbeError:
-        generate.require_no_prompts_file(options.probes, options.data)
-        raise
+    probes = load_probe_set(options.probes, options.data)
     generate.require_no_prompts(probes)
+    probes = about_probes.without_named(probes, options)
     other = [str(ref) for ref in refs if ref.metric.probe_set != probes.name]
     if other:
         raise MetricError(
@@ -94,11 +90,12 @@ def _run(options: argparse.Namespace) -> int:
         progress=Progress(lambda: sys.stderr),
         threads=options.threads,
     )
-    sys.stdout.write("\n".join(_lines(scored)) + "\n")
+    sys.stdout.write("\n".join(_lines(scored, probes)) + "\n")
     if options.json is not None:
         from fairtest.reports.document import write_text
 
-        write_text(options.json, json.dumps(scored.as_dict(), indent=2, sort_keys=True) + "\n")
+        document = {**scored.as_dict(), "probes": about_probes.described(probes)}
+        write_text(options.json, json.dumps(document, indent=2, sort_keys=True) + "\n")
     if options.items is not None:
         from fairtest.metrics.tables import item_table, write_table
 
@@ -108,27 +105,25 @@ def _run(options: argparse.Namespace) -> int:
     return os.EX_OK
 
 
-def _lines(scored: ModelScores) -> list[str]:
+def _lines(scored: ModelScores, probes: ProbeSet) -> list[str]:
     estimates = scored.estimates
-    lines = [f"{scored.model} (SHA-256 {scored.model_digest[:12]}) on {scored.probe_set}", ""]
     header = ("metric", "estimate", "95% interval", "target", "items", "clusters")
-    rows = [_row(one) for one in estimates]
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        cells = [
-            f"{cell:<{width}}" if not place else f"{cell:>{width}}" for place, (cell, width) in _placed(row, widths)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines += [f"{one.metric}: {one.ties} ties" for one in estimates if one.ties]
-    excluded = {(one.metric, reason): count for one in estimates for reason, count in one.excluded.items()}
-    lines += [f"{metric}: {count} items without a value: {reason}" for (metric, reason), count in excluded.items()]
+    lines = [
+        *about_probes.head_lines(scored.model, scored.model_digest, probes),
+        "",
+        *table_lines(header, [_row(one) for one in estimates]),
+    ]
+    for one in estimates:
+        if one.ties:
+            lines += wrapped(f"{one.metric}: {one.ties} ties")
+    for one in estimates:
+        for reason, count in one.excluded.items():
+            lines += wrapped(f"{one.metric}: {count} items without a value: {reason}")
     if scored.skipped:
-        lines += ["", *(f"not measured: {name} {reason}" for name, reason in sorted(scored.skipped.items()))]
+        lines.append("")
+        for name, reason in sorted(scored.skipped.items()):
+            lines += wrapped(f"not measured: {name} {reason}")
     return lines
-
-
-def _placed(row: Sequence[str], widths: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
-    return list(enumerate(zip(row, widths, strict=True)))
 
 
 def _row(one: ModelEstimate) -> tuple[str, ...]:

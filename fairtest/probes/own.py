@@ -57,8 +57,9 @@ def read_own_probes(path: Path, *, name: str | None = None) -> ProbeSet:
     """The probes of a user's file; `name` is the name of the set, else the path as given.
 
     Raises:
-        ProbeError: no such file, a file of another kind or of prompts, a missing or unknown column, an empty cell, a context without
-            BLANK, two equal sentences in one item, or two items with one id. The message names file and line.
+        ProbeError: no such file, a file of another kind or of prompts, a missing or unknown column, an empty cell, a
+            context without BLANK, two equal sentences in one item, or two items with one id. The message names file and
+            line.
     """
     header, rows = _read(path)
     _require_no_prompts(header, path)

@@ -140,11 +140,11 @@ def _rows(path: Path) -> Iterator[Row]:
                 yield from csv_rows(path, ",")
             case ".tsv":
                 yield from csv_rows(path, "\t")
-            case ".jsonl":
+            case ".jsonl" | ".ndjson":
                 yield from json_lines_rows(path)
             case other:
                 raise ProbeError(
-                    f"prompts are read from .csv, .tsv and .jsonl files, and this one ends in {other!r}",
+                    f"prompts are read from .csv, .tsv, .jsonl and .ndjson files, and this one ends in {other!r}",
                     where=str(path),
                     fix="save them as one of these",
                 )

@@ -52,9 +52,7 @@ def load_probe_set(name: str, data_dir: Path | str | None = None) -> ProbeSet:
         ProbeError: an unknown name, no data directory given, the data is missing or malformed, or a package's probe
             set cannot be loaded.
     """
-    place = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    from_hub = means_hub(place)
-    directory = Path(place) if place and not from_hub else None
+    directory, from_hub = _place(data_dir)
     if name == "templates":
         from fairtest.probes.templates import templates
 
@@ -62,7 +60,7 @@ def load_probe_set(name: str, data_dir: Path | str | None = None) -> ProbeSet:
     if name in PROMPTS:
         return PROMPTS[name]()
     if is_probe_file(name):
-        return _of_file(name, directory)
+        return read_own_probes(find_probe_file(name, data_dir), name=name)
     point = next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)
     if name in PUBLISHED:
         return _published(name, directory, point, from_hub=from_hub)
@@ -75,6 +73,21 @@ def load_probe_set(name: str, data_dir: Path | str | None = None) -> ProbeSet:
     raise ProbeError(
         f"unknown probe set {name!r}", where="probe set", fix=f"{meant}known probe sets: {', '.join(known)}{files}"
     )
+
+
+def find_probe_file(name: str, data_dir: Path | str | None = None) -> Path:
+    """A file of one's own: a path from the current directory, else from the data directory.
+
+    Raises:
+        ProbeError: it is in neither.
+    """
+    directory, _ = _place(data_dir)
+    places = [Path(name), *([directory / name] if directory else [])]
+    for place in places:
+        if place.exists():
+            return place
+    looked = " and ".join(str(place.absolute()) for place in places)
+    raise ProbeError("there is no such probe file", where=name, fix=f"looked for {looked}")
 
 
 def probe_set_names() -> tuple[str, ...]:
@@ -103,14 +116,11 @@ def _published(name: str, directory: Path | None, point: EntryPoint | None, *, f
         raise ProbeError(error.what, where=error.where, fix=f"{how}; {error.fix}") from error
 
 
-def _of_file(name: str, directory: Path | None) -> ProbeSet:
-    places = [Path(name), *([directory / name] if directory else [])]
-    for place in places:
-        if place.exists():
-            return read_own_probes(place, name=name)
-    raise ProbeError(
-        "there is no such probe file", where=name, fix=f"looked for {' and '.join(str(p.absolute()) for p in places)}"
-    )
+def _place(data_dir: Path | str | None) -> tuple[Path | None, bool]:
+    """The data directory, None where none is set; and whether the hub is meant instead of one."""
+    place = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    from_hub = means_hub(place)
+    return (Path(place) if place and not from_hub else None), from_hub
 
 
 def _of_package(name: str, directory: Path | None, point: EntryPoint) -> ProbeSet:
