@@ -2,9 +2,9 @@
 
 Protocol "fairtest": ties count one half, and the estimate is the mean over items, so that an interval over items
 and clusters describes the same number. Protocol "nadeem2021", as in the authors' evaluation script: a tie counts as
-anti-stereotypical, and as not related; scores are averaged over target terms, and ICAT comes from the averages. From the
-same scores the two agree to within a few tenths of a point; how texts are scored matters more (SS of SmolLM2-135M on
-gender is 67.1 as "stereoset.ss" and 61.3 as published), so they never share a name.
+anti-stereotypical, and as not related; scores are averaged over target terms, and ICAT comes from the averages.
+From the same scores the two agree to within a few tenths of a point; how texts are scored matters more (SS of
+SmolLM2-135M on gender is 67.1 as "stereoset.ss" and 61.3 as published), so they never share a name.
 
 A causal model is scored as the authors score GPT-2 (scores of protocol "causal-nadeem2021") in "ss_nadeem2021",
 "lms_nadeem2021" and "icat_nadeem2021" of "stereoset", whose estimates are the published figures. A mean over terms is
