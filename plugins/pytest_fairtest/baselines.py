@@ -32,7 +32,7 @@ def addoption(group: Any) -> None:
         dest="fairtest_update_baseline",
         nargs="?",
         const="all",
-        default="",
+        default=None,
         type=_mode,
         metavar="new|all",
         help="record as baselines what assert_no_regression measures: all that it is asked for, or only what is new",
@@ -67,13 +67,13 @@ def configure(config: pytest.Config) -> None:
             f"{_PRUNE} needs a run of all tests, and {_left_out(config)} leaves some out: what these ask for would be "
             "removed; run it without"
         )
-    if pruning and config.getoption("dist", "no") != "no":
+    if pruning and (config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no"):
         raise pytest.UsageError(f"{_PRUNE} has to see which tests are left out: run it in one process, without -n")
 
 
 def mode(config: pytest.Config) -> str:
     """What is recorded: "new", "all", or "" (nothing)."""
-    return str(config.getoption("fairtest_update_baseline"))
+    return config.getoption("fairtest_update_baseline") or ""
 
 
 def finish(session: pytest.Session, records: Sequence[Mapping[str, Any]]) -> list[str]:
