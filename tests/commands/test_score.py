@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from repository import REPOSITORY
 
 
 @pytest.fixture
@@ -14,6 +15,13 @@ def score(run, tmp_path):
         return run("score", model, probes, "--cache-dir", tmp_path / "store", "--threads", 1, *arguments)
 
     return call
+
+
+def printed_in_documentation(command):
+    """The output that docs/measuring.md shows of a command that it names first in a block."""
+    text = (REPOSITORY / "docs/measuring.md").read_text(encoding="utf-8")
+    after = text[text.index(f"```sh\n{command}") :]
+    return re.search(r"```text\n(.*?)```", after, flags=re.DOTALL)[1]
 
 
 AXIS = ("--metric", "templates.log_ratio[gender]")
@@ -35,6 +43,17 @@ def test_the_head_names_version_licence_use_and_faults_and_the_table_interval_an
     assert lines[6].split() == ["metric", "estimate", "95%", "interval", "target", "items", "clusters"]
     assert re.fullmatch(r"templates\.log_ratio\[gender\] +1\.7\d\d +\[1\.\d+, 1\.\d+\] +0 +640 +16", lines[7])
     assert max(map(len, lines)) <= 80
+
+
+def test_the_documentation_shows_what_is_printed(score):
+    assert score().out == printed_in_documentation("fairtest score fairtest/tiny templates ")
+
+
+def test_the_documentation_shows_what_is_printed_of_completions(score):
+    pytest.importorskip("vaderSentiment")
+    shown = printed_in_documentation("fairtest score fairtest/tiny occupation_prompts --scorer vader --samples 2 ")
+    arguments = ("--scorer", "vader", "--samples", 2, "--max-new-tokens", 8)
+    assert score(*arguments, probes="occupation_prompts").out == shown
 
 
 def test_items_with_a_fault_are_left_out_by_name_and_the_head_says_so(score, tmp_path):

@@ -101,6 +101,12 @@ def test_a_file_of_prompts_groups_that_are_named_and_a_ratio_that_means_nothing(
     assert re.search(r"^mean +-1\.000 +-1\.000 +0\.000 +nothing varied +none$", found.out, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", ["own.jsonl", "own.ndjson"])
+def test_prompts_may_be_lines_of_json(score, toy, own, name):
+    file = own('{"prompt": "He came", "group": "m"}\n{"prompt": "She came", "group": "f"}\n', name)
+    assert score("--scorer", "toy", "--groups", "m", "f", *SHORT, probes=file).status == 0
+
+
 def test_at_temperature_0_there_is_one_completion(score, toy, own):
     found = score("--scorer", "toy", "--groups", "m", "f", "--temperature", "0", "--threshold", "0.1", probes=own(OWN))
     assert "completions: 1 of each prompt, 1 to 20 tokens, always the likeliest token" in found.out
