@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         assert_bias_within,
         assert_mitigated,
         assert_no_amplification,
+        assert_no_regression,
         assert_privacy,
         assert_utility,
     )
@@ -66,6 +67,7 @@ _HOMES = {
     "assert_bias_within": "fairtest.gates.assertions",
     "assert_mitigated": "fairtest.gates.assertions",
     "assert_no_amplification": "fairtest.gates.assertions",
+    "assert_no_regression": "fairtest.gates.assertions",
     "assert_privacy": "fairtest.gates.assertions",
     "assert_utility": "fairtest.gates.assertions",
 }
@@ -96,6 +98,7 @@ __all__ = [
     "assert_bias_within",
     "assert_mitigated",
     "assert_no_amplification",
+    "assert_no_regression",
     "assert_privacy",
     "assert_utility",
 ]

@@ -12,6 +12,7 @@ from fairtest.gates.claims import judge_privacy_claim, judge_utility
 from fairtest.gates.compare import require_arms
 from fairtest.gates.judge import judge_amplification, judge_bias_within, judge_kept_score, judge_mitigated
 from fairtest.gates.looks import at_looks
+from fairtest.gates.regression import judge_regression
 from fairtest.gates.result import (
     GateFailure,
     GateResult,
@@ -149,6 +150,28 @@ def assert_utility(
         return judge_kept_score(*arms, metric=metric, max_drop=max_lms_drop, settings=settings)  # type: ignore[arg-type]
 
     return settle(at_looks(judge, (candidate, reference), settings), settings, record)
+
+
+def assert_no_regression(
+    arm: Measured,
+    *,
+    metric: str,
+    max_increase: float,
+    settings: Settings | None = None,
+    record: Record | None = None,
+) -> GateResult:
+    """Fails when the arm is further from the metric's target than its stored baseline by more than `max_increase` (the
+    metric's unit).
+
+    The baseline is read from `settings.baseline_dir`, under the model, the metric, its protocol, the probes and the
+    arm's name; pytest --fairtest-update-baseline writes it.
+
+    Raises:
+        GateFailure, GateUndecided, FairtestError: as `assert_no_amplification`; there being no baseline is an error.
+    """
+    __tracebackhide__ = True
+    settings = settings or settings_of(arm)
+    return settle(judge_regression(arm, metric=metric, max_increase=max_increase, settings=settings), settings, record)
 
 
 def assert_privacy(

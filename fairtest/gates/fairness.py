@@ -16,9 +16,11 @@ from fairtest.gates.assertions import (
     assert_no_amplification,
     assert_privacy,
     assert_utility,
+    settle,
 )
 from fairtest.gates.compare import require_arms
 from fairtest.gates.measure import measure
+from fairtest.gates.regression import regression
 from fairtest.gates.result import Estimate, GateResult
 from fairtest.settings import Settings
 from fairtest.specs import Arm
@@ -43,14 +45,23 @@ class Fairness:
     Args:
         settings: confidence, guards, policy for UNDECIDED.
         test: name of the test, kept in every result.
+        update: assert_no_regression records, instead of judging, "all" it is asked for, what is "new", or "" nothing.
         store, progress: for checkpoints, which have none of their own; None: the store of the settings.
     """
 
     def __init__(
-        self, settings: Settings, test: str = "", *, store: Store | None = None, progress: Progress = SILENT
+        self,
+        settings: Settings,
+        test: str = "",
+        *,
+        update: str = "",
+        store: Store | None = None,
+        progress: Progress = SILENT,
     ) -> None:
         self.settings = settings
         self.test = test
+        self.baselines: list[dict[str, Any]] = []
+        self._update = update
         self._store = store
         self._progress = progress
         self.results: list[GateResult] = []
@@ -95,6 +106,14 @@ class Fairness:
             settings=self.settings,
             record=self._record,
         )
+
+    def assert_no_regression(self, arm: Measured, *, metric: str, max_increase: float) -> GateResult:
+        """See `fairtest.assert_no_regression`."""
+        __tracebackhide__ = True
+        self._use(arm)
+        found = regression(arm, metric=metric, max_increase=max_increase, settings=self.settings, update=self._update)
+        self.baselines.append({**found.record, "test": self.test})
+        return settle(found.result, self.settings, self._record)
 
     def assert_utility(
         self,
@@ -170,6 +189,7 @@ class Fairness:
         return {
             "gates": [result.as_dict() for result in self.results],
             "measurements": list(self.measurements),
+            "baselines": list(self.baselines),
             "arms": {name: _summary(arm, ledger) for name, arm in self._arms.items()},
             "ledger": ledger,
         }

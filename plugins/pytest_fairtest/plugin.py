@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_fairtest import planning
+from pytest_fairtest import baselines, planning
 from pytest_fairtest.recording import Collected, shorten_traceback
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--fairtest-config", action="store_true", help="show every fairtest setting and where it comes from, then stop"
     )
+    baselines.addoption(group)
     planning.add_options(group)
 
 
@@ -61,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_EXPERIMENTS] = {}
     config.stash[_COLLECTED] = Collected(began=time.monotonic())
     config.pluginmanager.register(_Recorder(config.stash[_COLLECTED]), "fairtest-recorder")
+    baselines.configure(config)
     planning.configure(config)
 
 
@@ -142,6 +144,7 @@ def fairness(request: pytest.FixtureRequest, fairtest_config: Settings) -> Fairn
     helpers = Fairness(
         fairtest_config,
         test=request.node.nodeid,
+        update=baselines.mode(request.config),
         store=_store(fairtest_config),
         progress=_progress(request.config),
     )
@@ -208,6 +211,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
     try:
         settings = _session_settings(config)
+        collected.lines = baselines.finish(session, collected.baselines)
         collected.write(settings)
     except FairtestError as error:
         collected.problem = str(error)

@@ -54,6 +54,8 @@ class Collected:
     began: float
     gates: list[Mapping[str, Any]] = field(default_factory=list)
     measurements: list[Mapping[str, Any]] = field(default_factory=list)
+    baselines: list[Mapping[str, Any]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     arms: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     ledger: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     failed_otherwise: list[str] = field(default_factory=list)
@@ -77,6 +79,7 @@ class Collected:
         """Takes in the record of one test."""
         self.gates += record["gates"]
         self.measurements += record["measurements"]
+        self.baselines += record.get("baselines", [])
         self.failed_otherwise += record.get("failed_otherwise", [])
         self.problem = record.get("problem", "") or self.problem
         for name, arm in record["arms"].items():
@@ -128,6 +131,7 @@ class Collected:
         lines = [self.problem] if self.problem else []
         if self.document is not None:
             lines += notes(self.document["gates"])
+            lines += self.lines
             lines.append(totals(self.document["summary"]))
         if self.paths:
             shown = [path.relative_to(here) if path.is_relative_to(here) else path for path in self.paths]
