@@ -99,7 +99,10 @@ def probe_set_names() -> tuple[str, ...]:
 def _published(name: str, directory: Path | None, point: EntryPoint | None, *, from_hub: bool) -> ProbeSet:
     if from_hub:
         return read_hub_probes(name)
-    how = f"set data_dir in [tool.fairtest] (or ${DATA_DIR_VARIABLE}) to the directory that holds it"
+    how = (
+        f"set data_dir in [tool.fairtest] (or ${DATA_DIR_VARIABLE}, or --data) to the directory that holds it,"
+        " or to hf: for the Hugging Face hub"
+    )
     if directory is None:
         if point is not None:
             return _of_package(name, directory, point)

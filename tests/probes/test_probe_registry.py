@@ -22,8 +22,10 @@ def test_published_data_without_a_directory_says_how_to_set_one(monkeypatch, nam
     with pytest.raises(ProbeError) as caught:
         load_probe_set(name)
     assert caught.value.what == f"probe set '{name}' needs its published data, and no directory is set"
-    assert "data_dir" in caught.value.fix
-    assert "FAIRTEST_DATA_DIR" in caught.value.fix
+    assert caught.value.fix == (
+        "set data_dir in [tool.fairtest] (or $FAIRTEST_DATA_DIR, or --data) to the directory that holds it,"
+        " or to hf: for the Hugging Face hub"
+    )
 
 
 @pytest.mark.parametrize("name", ["stereoset", "crows_pairs"])
