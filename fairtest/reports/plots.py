@@ -254,6 +254,7 @@ def lines(series: Sequence[Line], *, name: str, title: str, description: str, ax
                 )
         axes.set_xlabel("step")
         axes.set_ylabel(cut(axis, 30))
+        axes.autoscale_view()
         last = [statistics.fmean(points[-1][1] for points in line.series if points) for line in drawn]
         for place, up in zip(
             range(len(drawn)), _apart([axes.transData.transform((0, end))[1] for end in last]), strict=True

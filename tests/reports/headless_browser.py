@@ -1,4 +1,4 @@
-"""A browser without a screen, spoken to through a pipe: pages measured and photographed, every request and error told."""
+"""A browser without a screen, spoken to through a pipe: pages are measured, requests and errors are told."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
 import pytest
 
+# The browser reads from its descriptor 3 and writes to 4.
+_WITH_PIPES = """
+import os, sys
+os.dup2(int(sys.argv[1]), 103), os.dup2(int(sys.argv[2]), 104)
+os.dup2(103, 3), os.dup2(104, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -35,15 +43,17 @@ class Browser:
 
     def open(self, url):
         """Loads a page and waits for it."""
-        if self._session is None:
-            target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-            self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            for domain in ("Page", "Network", "Log", "Runtime"):
-                self.ask(f"{domain}.enable")
         self.events.clear()
         self.ask("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._read()
+
+    def attach(self):
+        """Opens an empty page to work with."""
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            self.ask(f"{domain}.enable")
 
     def ask(self, method, **parameters):
         """Calls a method of the browser's protocol."""
@@ -105,16 +115,14 @@ def browser():
     to_read, to_write = os.pipe()
     back_read, back_write = os.pipe()
 
-    def pipes():
-        # The browser reads from its third descriptor and writes to its fourth.
-        os.dup2(to_read, 30)
-        os.dup2(back_write, 31)
-        os.dup2(30, 3)
-        os.dup2(31, 4)
-
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [
+                sys.executable,
+                "-c",
+                _WITH_PIPES,
+                str(to_read),
+                str(back_write),
                 path,
                 "--headless=new",
                 "--no-sandbox",
@@ -128,15 +136,14 @@ def browser():
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=pipes,
-            close_fds=False,
+            pass_fds=(to_read, back_write),
         )
         os.close(to_read)
         os.close(back_write)
         one = Browser(process, to_write, back_read)
         try:
             try:
-                one.ask("Browser.getVersion")
+                one.attach()
             except (RuntimeError, OSError):
                 pytest.skip("the browser cannot start here")
             yield one
