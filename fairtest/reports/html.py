@@ -192,7 +192,7 @@ def _level_figures(
     levels: Mapping[str, Mapping[str, Mapping[str, Any]]], arms: Sequence[str], document: Mapping[str, Any]
 ) -> Iterator[str]:
     for count, (heading, panels) in enumerate(_panels(levels, document), start=1):
-        shown = [arm for arm in arms if any(arm in panel.levels for panel in panels)]
+        shown = {arm: place for place, arm in enumerate(arms) if any(arm in panel.levels for panel in panels)}
         yield plots.levels(
             heading,
             panels,
@@ -220,7 +220,7 @@ def _epsilon_figures(
     aims = sections.targets(document["gates"])
     biased = {metric: found for metric, found in levels.items() if metric in aims} or levels
     for count, (heading, panels) in enumerate(_panels(biased, document), start=1):
-        shown = [arm for arm in arms if any(arm in panel.levels for panel in panels)]
+        shown = {arm: place for place, arm in enumerate(arms) if any(arm in panel.levels for panel in panels)}
         yield plots.against_epsilon(
             heading,
             panels,
@@ -263,8 +263,8 @@ def _panels(
 def _curves(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Training loss of the arms that may show it, a line a seed."""
     series = [
-        plots.Line(name, tuple(_points(row["curve"]) for row in arm.get("training") or () if row.get("curve")))
-        for name, arm in arms.items()
+        plots.Line(name, place, tuple(_points(row["curve"]) for row in arm.get("training") or () if row.get("curve")))
+        for place, (name, arm) in enumerate(arms.items())
     ]
     told = [
         f"{line.label}: from {line.series[0][0][1]:.3g} to {line.series[0][-1][1]:.3g} (first seed)."
@@ -292,7 +292,10 @@ def _diagnostics(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for one in found.get("diagnostics") or ():
             count += 1
             axis = ", ".join(filter(None, (one["name"], one.get("unit", ""))))
-            series = [plots.Line(group, (_points(points),)) for group, points in one["groups"].items()]
+            series = [
+                plots.Line(group, place, (_points(points),))
+                for place, (group, points) in enumerate(one["groups"].items())
+            ]
             told = [f"{line.label}: ends at {line.series[0][-1][1]:.3g}." for line in series if any(line.series)]
             yield plots.lines(
                 series,

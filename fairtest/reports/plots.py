@@ -65,9 +65,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Line:
-    """Several series of [step, value] that share a name (the seeds of an arm, say)."""
+    """Several series of [step, value] that share a name (the seeds of an arm, say) and the colour of a place."""
 
     label: str
+    place: int
     series: tuple[tuple[tuple[float, float], ...], ...]
 
 
@@ -136,9 +137,11 @@ def _forest_row(axes: Axes, row: ForestRow, place: float, low: float, high: floa
 
 
 def levels(
-    heading: str, panels: Sequence[Panel], arms: Sequence[str], *, name: str, title: str, description: str
+    heading: str, panels: Sequence[Panel], arms: Mapping[str, int], *, name: str, title: str, description: str
 ) -> str:
-    """A metric's groups, at most `COLUMNS`, side by side: a row an arm, its level with interval, and the target."""
+    """A metric's groups, at most `COLUMNS`, side by side: a row an arm, its level with interval, and the target.
+    `arms`: the place of each, which has a colour and a mark.
+    """
     found = [interval for panel in panels for interval in panel.levels.values()]
     if not found:
         return ""
@@ -156,33 +159,34 @@ def levels(
             axes.set_title(cut(panel.title, 26), loc="left", fontsize=12)
             if panel.target is not None:
                 axes.axvline(panel.target, color=colour("muted"), linewidth=1.2, linestyle=(0, (4, 3)))
-            for place, arm in enumerate(arms):
+            for row, (arm, place) in enumerate(arms.items()):
                 if column == 0:
-                    _label(axes, -150, place + 0.5, cut(arm, 20))
+                    _label(axes, -150, row + 0.5, cut(arm, 20))
                 if arm in panel.levels:
-                    _level(axes, panel.levels[arm], place, (low, high))
+                    _level(axes, panel.levels[arm], row, place)
         return svg(figure, name=name, title=title, description=description)
 
 
-def _level(axes: Axes, interval: Interval, place: int, limits: tuple[float, float]) -> None:
+def _level(axes: Axes, interval: Interval, row: int, place: int) -> None:
     mark = colour(f"arm-{place % ARMS}")
-    _whisker(axes, interval, place + 0.5, mark, limits)
-    value = min(max(interval.value, limits[0]), limits[1])
-    axes.plot([value], [place + 0.5], _MARKERS[place % len(_MARKERS)], color=mark, markersize=7, zorder=4)
+    low, high = axes.get_xlim()
+    _whisker(axes, interval, row + 0.5, mark, (low, high))
+    value = min(max(interval.value, low), high)
+    axes.plot([value], [row + 0.5], _MARKERS[place % len(_MARKERS)], color=mark, markersize=7, zorder=4)
 
 
 def against_epsilon(
     heading: str,
     panels: Sequence[Panel],
     budgets: Sequence[tuple[str, Sequence[str]]],
-    arms: Sequence[str],
+    arms: Mapping[str, int],
     *,
     name: str,
     title: str,
     description: str,
 ) -> str:
-    """A metric's groups side by side: levels of the arms of each budget (label, arms), smallest epsilon first. Colour
-    and mark of an arm are those of its place in `arms`.
+    """A metric's groups side by side: levels of the arms of each budget (label, arms), smallest epsilon first. `arms`:
+    the place of each, which has a colour and a mark.
     """
     if not any(panel.levels for panel in panels):
         return ""
@@ -204,7 +208,7 @@ def against_epsilon(
                 shown = [arm for arm in members if arm in panel.levels]
                 for index, arm in enumerate(shown):
                     across = place + 0.16 * (index - (len(shown) - 1) / 2)
-                    _upright(axes, panel.levels[arm], across, arms.index(arm))
+                    _upright(axes, panel.levels[arm], across, arms[arm])
         _legend(figure, arms, height)
         return svg(figure, name=name, title=title, description=description)
 
@@ -217,11 +221,11 @@ def _upright(axes: Axes, interval: Interval, across: float, place: int) -> None:
     axes.plot([across], [interval.value], _MARKERS[place % len(_MARKERS)], color=mark, markersize=7)
 
 
-def _legend(figure: Figure, arms: Sequence[str], height: float) -> None:
+def _legend(figure: Figure, arms: Mapping[str, int], height: float) -> None:
     from matplotlib.lines import Line2D
 
-    for place, arm in enumerate(arms):
-        left, up = 10 + 178 * (place % 4), 10 + 20 * (math.ceil(len(arms) / 4) - 1 - place // 4)
+    for entry, (arm, place) in enumerate(arms.items()):
+        left, up = 10 + 178 * (entry % 4), 10 + 20 * (math.ceil(len(arms) / 4) - 1 - entry // 4)
         figure.add_artist(
             Line2D(
                 [left / WIDTH],
@@ -243,25 +247,23 @@ def lines(series: Sequence[Line], *, name: str, title: str, description: str, ax
     height = max(230.0, 70 + 16.0 * len(drawn))
     with drawing(WIDTH, height) as figure:
         axes = _axes(figure, (60, 12, 480, height - 58), height)
-        for place, line in enumerate(drawn):
+        for line in drawn:
             for points in line.series:
                 axes.plot(
                     [point[0] for point in points],
                     [point[1] for point in points],
-                    color=colour(f"arm-{place % ARMS}"),
-                    linestyle=_STYLES[place % len(_STYLES)],
+                    color=colour(f"arm-{line.place % ARMS}"),
+                    linestyle=_STYLES[line.place % len(_STYLES)],
                     linewidth=1.4,
                 )
         axes.set_xlabel("step")
         axes.set_ylabel(cut(axis, 30))
         axes.autoscale_view()
         last = [statistics.fmean(points[-1][1] for points in line.series if points) for line in drawn]
-        for place, up in zip(
-            range(len(drawn)), _apart([axes.transData.transform((0, end))[1] for end in last]), strict=True
-        ):
-            figure.text(
-                552 / WIDTH, up / height, cut(drawn[place].label, 22), color=colour(f"arm-{place % ARMS}"), va="center"
-            )
+        wanted = [axes.transData.transform((0, end))[1] for end in last]
+        for line, up in zip(drawn, _apart(wanted), strict=True):
+            mark = colour(f"arm-{line.place % ARMS}")
+            figure.text(552 / WIDTH, up / height, cut(line.label, 22), color=mark, va="center")
         return svg(figure, name=name, title=title, description=description)
 
 
