@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairtest.errors import FairtestError, StoreError
+from fairtest.errors import FairtestError
 from fairtest.reports.document import write_text
 from fairtest.reports.markdown import render
+from fairtest.reports.reading import read_document
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the Markdown file to write")
     options = parser.parse_args(arguments)
     try:
-        text = render(_read(options.report), title=options.title, command=options.command)
+        text = render(read_document(options.report), title=options.title, command=options.command)
         if options.out is None:
             sys.stdout.write(text)
         else:
@@ -31,17 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"a report cannot be read: {error}", where=str(path), fix="give a report.json") from error
-    needed = {"gates", "summary", "measurements", "arms", "settings", "environment"}
-    if not isinstance(document, dict) or not needed <= set(document):
-        raise StoreError("this is no report of fairtest", where=str(path), fix="give a report.json")
-    return document
 
 
 if __name__ == "__main__":

@@ -6,16 +6,16 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fairtest.augmentation.coverage import NOT_ASKED_FOR
 from fairtest.gates.messages import SIGNED, flips, number
 from fairtest.gates.result import Flips
+from fairtest.reports import sections
 from fairtest.reports.terminal import estimate_text, gate_name, totals
 
 
 def escape(text: object) -> str:
     """Text that Markdown, in a table cell too, shows as it is."""
     escaped = html.escape(str(text), quote=False).replace("|", "\\|").replace("\n", " ")
-    for character in "`*_[]":
+    for character in "`*_[]$~":
         escaped = escaped.replace(character, "\\" + character)
     return escaped
 
@@ -50,17 +50,9 @@ def _in_short(gates: Sequence[Mapping[str, Any]]) -> list[str]:
         chosen = [gate for gate in gates if gate["verdict"] == verdict]
         if chosen:
             lines += [f"**{heading}** ({len(chosen)} of {len(gates)}):", ""]
-            lines += [f"- {escape(_sentence(gate))}" for gate in chosen]
+            lines += [f"- {escape(sections.sentence(gate))}" for gate in chosen]
             lines.append("")
     return ["## In short", "", *lines] if lines else []
-
-
-def _sentence(gate: Mapping[str, Any]) -> str:
-    what, arms = gate_name(gate)
-    value = estimate_text(gate["change"], sign=gate["gate"] in SIGNED)
-    why = gate["reason"] if gate["blocked"] or (gate["gate"] == "privacy" and gate["verdict"] != "PASS") else ""
-    text = f"{arms}, {what}: {value}, allowed {number(gate['allowed'])}"
-    return "; ".join(filter(None, (text, why, gate["finding"] if gate["gate"] == "no_amplification" else "")))
 
 
 _GATE_COLUMNS = ("verdict", "in the family", "measured", "arms", "value and interval", "allowed", "why")
@@ -153,44 +145,13 @@ def _measurements(measurements: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _arms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    rows = []
-    for name, arm in arms.items():
-        training = arm.get("training") or []
-        if not training:
-            continue
-        first = training[0]
-        coverage = first["coverage"]
-        clipped = [record["mean_clipped_share"] for record in training if record.get("mean_clipped_share") is not None]
-        rows.append(
-            (
-                name,
-                len(training),
-                first["steps"],
-                first["units"],
-                f"{first['trained_parameters']:,}",
-                _reached(coverage),
-                "-" if first.get("cut_texts") is None else first["cut_texts"],
-                f"{100 * sum(clipped) / len(clipped):.0f}%" if clipped else "-",
-                f"{sum(record['seconds'] for record in training) / len(training):.1f}",
-            )
-        )
-    if not rows:
+    shown = sections.arms_table(arms)
+    if not shown.rows:
         return []
-    header = (
-        "arm",
-        "seeds",
-        "steps",
-        "units",
-        "trained parameters",
-        "records with a counterfactual",
-        "texts cut",
-        "clipped",
-        "s a seed",
-    )
     note = []
-    if any(row[7] != "-" for row in rows):
+    if any(row[shown.header.index("clipped")] != "-" for row in shown.rows):
         note = ["The clipped share is read off private records and not covered by epsilon: not for release.", ""]
-    return ["## Arms", "", *table(header, rows), "", *note]
+    return ["## Arms", "", *table(shown.header, shown.rows), "", *note]
 
 
 def _privacy(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -204,27 +165,12 @@ def _privacy(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _environment(document: Mapping[str, Any]) -> list[str]:
     environment = document["environment"]
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
-    changed = {name: row for name, row in document["settings"].items() if row["origin"] != "default"}
-    settings = ", ".join(f"{name} = {row['value']!r}" for name, row in changed.items())
+    settings = ", ".join(f"{name} = {value!r}" for name, value in sections.changed_settings(document).items())
     lines = ["## How to repeat it", ""]
-    described = [arm["data"] for arm in document["arms"].values() if arm.get("data")]
-    lines += [
-        f"- model {escape(data['model'])} (SHA-256 {data['model_digest'][:12]}), corpus {escape(data['corpus'])} "
-        f"(SHA-256 {data['corpus_digest'][:12]}): {data['training_units']} units ({escape(data['unit'])}s) "
-        f"to train on, {data['held_out_units']} held out"
-        for index, data in enumerate(described)
-        if data not in described[:index]
-    ]
+    lines += [f"- {escape(text)}" for text in sections.data_lines(document["arms"])]
     if settings:
         lines.append(f"- settings: {escape(settings)}; all others are defaults")
     lines.append(
         f"- made {document['made_at']} on Python {environment['python']}, {environment['cpus']} CPUs; {packages}"
     )
     return [*lines, ""]
-
-
-def _reached(coverage: Mapping[str, Any]) -> str:
-    """How many records have a counterfactual; nothing where none was asked for."""
-    if NOT_ASKED_FOR in coverage["unchanged_by_reason"]:
-        return "-"
-    return f"{coverage['changed']} of {coverage['records']}"

@@ -98,9 +98,10 @@ def limits(gates: Sequence[Gate]) -> list[str]:
     """What limits the verdicts, without the words that mark a line of a terminal."""
     texts = [note.removeprefix("note: ") for note in notes(gates)]
     if texts and family_note(gates):
-        lost = [place for place, gate in numbered(gates) if gate in weakened(gates)]
-        named = f"{', '.join(f'#{place}' for place in lost)}: " if lost else ""
+        lost = [str(place) for place, gate in numbered(gates) if gate in weakened(gates)]
+        named = f"gate{'s' * (len(lost) > 1)} {', '.join(lost)}: " if lost else ""
         texts[0] = f"{named}{texts[0].removeprefix('* ')}"
+        texts[0] = f"{texts[0][0].upper()}{texts[0][1:]}"
     return [f"{text}." for text in texts]
 
 
