@@ -11,12 +11,20 @@ Gelbach, Miller 2011, section 2.2, with jackknives in the place of sandwiches). 
 part of A and of B: with a and b clusters, A's variance comes out too small by one part in b and B's by one in a.
 Degrees of freedom of A + B are Satterthwaite's.
 
-Degrees of freedom are Satterthwaite's, with one change. His formula weighs the parts by their estimated variances, and
-a variance between three seeds often comes out far too small, which hides that it is all one knows of the seeds: with 5
-to 20% of the variance from the clusters, a 95% interval of three seeds covers 92.5%, of two 87.5%. Here the formula
-(not the variance) takes the seeds' part at its upper 80% limit. Simulated with normal parts, three or five seeds and 20
-or 200 clusters, 95% intervals then cover 95% or more of any mixture of seeds and clusters, 93.8% in the worst mixture
-with an interaction, and 98.9% where there is nothing but the interaction.
+The interval is Banerjee's (1961, JASA 56, 586-594): with a seeds' part S of n degrees of freedom, a rest R of m, and t
+quantiles of either, its half-width is the root of t(n)^2 S + t(m)^2 R; here never below that of the clusters alone. The
+chance F(x) that a normal estimate is within the root of x is concave in x, so that with true shares a and 1 - a of the
+variance it covers at least a F(t(n)^2 S) + (1 - a) F(t(m)^2 R), in expectation the confidence, whatever the shares and
+whatever the level. Satterthwaite's degrees of freedom give intervals 1 to 8% narrower and about right at 95%, but not
+in the tails, where Holm's steps and the looks of adaptive seeds are: a variance between three seeds now and then comes
+out close to zero, and then all that counts is the clusters' part with its many degrees of freedom. With 90 to 97% of
+the variance between three seeds they erred 1.8 times as often as stated at 2.5% / 8, 4 times at 0.07%, 15 times at
+0.01%; with a tenth of it seed times cluster, 1.2 times at 2.5% and 2.3 times at 2.5% / 8.
+
+Simulated with normal parts, 2 to 8 seeds, 10 or 40 clusters and any mixture of seeds, clusters and their interaction,
+no error between 2.5% and 0.01% on a side is exceeded by more than the simulation can tell. An error of 2.5% comes out
+at 2.5% where either part dominates, at 1 to 2% where both count (three to eight seeds), and at 0.5 to 1% where there is
+nothing but the interaction.
 """
 
 from __future__ import annotations
@@ -24,17 +32,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import chdtri, stdtr, stdtrit
+from scipy.optimize import brentq
+from scipy.special import stdtr, stdtridf, stdtrit
 
 from fairtest.errors import ComparisonError
 
 Values = npt.NDArray[np.float64]
 Labels = Sequence[Any] | npt.NDArray[Any]
+_SMALLEST = 1e-100  # p-values below are not told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +70,72 @@ class Contrast:
         """Variance of the estimate; never below that of the seeds or of the clusters alone."""
         if self.cluster_df <= 0:
             return math.inf
-        seeds, clusters = self._parts()
-        return max(seeds + clusters - self.interaction_se**2, seeds, clusters)
+        return max(sum(self._parts()), self.cluster_se**2)
 
     @property
     def df(self) -> float:
-        """Degrees of freedom of the variance, 0 with fewer than two clusters."""
+        """Degrees of freedom of the t interval that is as wide at 95%, 0 with fewer than two clusters."""
+        return self.df_at(0.95)
+
+    def df_at(self, confidence: float) -> float:
+        """Degrees of freedom of the t interval of the same variance that is as wide at this confidence."""
         if self.cluster_df <= 0 or self.seed_sd is None:
             return self.cluster_df
-        seeds, clusters = self._parts()
-        upper = seeds * _upper_limit(self.seeds - 1)
-        if upper + clusters == 0.0:
-            return min(self.seeds - 1.0, self.cluster_df)
-        share = upper / (upper + clusters)
-        return 1.0 / (share**2 / (self.seeds - 1) + (1.0 - share) ** 2 / self.cluster_df)
+        fewest, most = sorted((self.seeds - 1.0, self.cluster_df))
+        if self.variance == 0.0:
+            return fewest
+        quantile = self.half_width(confidence) / math.sqrt(self.variance)
+        return min(max(float(stdtridf(0.5 + confidence / 2.0, quantile)), fewest), most)
 
     def half_width(self, confidence: float) -> float:
-        """Half the width of the two-sided t interval."""
+        """Half the width of the two-sided interval."""
         variance = self.variance
         if variance in (0.0, math.inf):
             return variance
-        return math.sqrt(variance) * float(stdtrit(self.df, 0.5 + confidence / 2.0))
+        return math.sqrt(self._square((1.0 - confidence) / 2.0))
 
     def p_above(self, threshold: float) -> float:
-        """One-sided p-value of "the contrast is at most `threshold`", from the same t distribution."""
+        """One-sided p-value of "the contrast is at most `threshold`": half the error of the interval that ends
+        there.
+        """
         variance, distance = self.variance, self.estimate - threshold
         if variance == 0.0:
             return 0.0 if distance > 0 else 1.0
         if variance == math.inf:
             return 1.0
-        return float(stdtr(self.df, -distance / math.sqrt(variance)))
+        if distance == 0.0:
+            return 0.5
+        tail = self._tail(abs(distance))
+        return tail if distance > 0 else 1.0 - tail
+
+    def _tail(self, distance: float) -> float:
+        """The error on one side at which the half-width is `distance`; it lies between those of either part's t."""
+        ratio = -distance / math.sqrt(self.variance)
+        dfs = {self.cluster_df} if self.seed_sd is None else {self.cluster_df, self.seeds - 1.0}
+        low, high = sorted((float(stdtr(min(dfs), ratio)), float(stdtr(max(dfs), ratio))))
+        if high < _SMALLEST or high - low <= 1e-12 * high:
+            return high
+
+        def beyond(log: float) -> float:
+            return self._square(math.exp(log)) / distance**2 - 1.0
+
+        left, right = math.log(max(low, _SMALLEST)), math.log(high)
+        if beyond(left) <= 0.0 or beyond(right) >= 0.0:  # an end, but for rounding
+            return low if beyond(left) <= 0.0 else high
+        return math.exp(float(brentq(beyond, left, right, xtol=1e-12)))
+
+    def _square(self, tail: float) -> float:
+        """Square of the half-width with the error `tail` on a side; never below that of the clusters alone."""
+        seeds, rest = self._parts()
+        by_cluster = float(stdtrit(self.cluster_df, tail)) ** 2
+        by_seed = float(stdtrit(self.seeds - 1, tail)) ** 2 if seeds > 0.0 else 0.0
+        return max(seeds * by_seed + rest * by_cluster, self.cluster_se**2 * by_cluster)
 
     def _parts(self) -> tuple[float, float]:
-        return (0.0 if self.seed_sd is None else self.seed_sd**2 / self.seeds), self.cluster_se**2
-
-
-@cache
-def _upper_limit(df: int) -> float:
-    """Upper 80% confidence limit of a variance with so many degrees of freedom, as a multiple of its estimate."""
-    return df / float(chdtri(df, 0.8))
+        """The variance as that of the seeds, and what the clusters add to it."""
+        if not self.seed_sd:
+            return 0.0, self.cluster_se**2
+        return self.seed_sd**2 / self.seeds, max(self.cluster_se**2 - self.interaction_se**2, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

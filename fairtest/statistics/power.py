@@ -58,7 +58,47 @@ def plan_se(
     seed_sd: float = 0.0,
     design_effect: float = 1.0,
 ) -> Precision:
-    """Standard error to be expected of a paired change over `items` in `clusters`, with so many seeds.
+    """`planned_contrast` as its standard error and degrees of freedom: those of a t interval as wide at 95%.
+
+    Raises:
+        ComparisonError: as there.
+    """
+    contrast = planned_contrast(
+        items,
+        clusters,
+        seeds,
+        discordance=discordance,
+        item_sd=item_sd,
+        seed_sd=seed_sd,
+        design_effect=design_effect,
+    )
+    return Precision(math.sqrt(contrast.variance), contrast.df)
+
+
+def detectable(contrast: Contrast, confidence: float, power: float = POWER, *, tests: int = 1) -> float:
+    """`minimum_detectable` of a contrast, planned or measured, with the degrees of freedom that its interval has at the
+    level asked for: with few seeds they fall as `tests` grows.
+
+    Raises:
+        ComparisonError: an argument has no meaning.
+    """
+    _between("confidence", confidence)
+    _check(power, tests)
+    df = contrast.df_at(1.0 - (1.0 - confidence) / tests)
+    return minimum_detectable(math.sqrt(contrast.variance), df, confidence, power, tests=tests)
+
+
+def planned_contrast(
+    items: int,
+    clusters: int,
+    seeds: int,
+    *,
+    discordance: float | None = None,
+    item_sd: float | None = None,
+    seed_sd: float = 0.0,
+    design_effect: float = 1.0,
+) -> Contrast:
+    """What is to be expected of a paired change over `items` in `clusters`, with so many seeds.
 
     Either `discordance`, the share of items whose preference differs between the two sides (a change then is in points,
     and an item's has a standard deviation of 100 sqrt(discordance)), or `item_sd`, the standard deviation of an item's
@@ -66,7 +106,11 @@ def plan_se(
     deviation of the change between seeds; 0 asks about these checkpoints alone, and so does one seed.
 
     The variance is design_effect item_sd^2 / items + seed_sd^2 / seeds: an item's change is taken to be the same for
-    every seed, which is cautious. Degrees of freedom are those that intervals use, at the expected variances.
+    every seed, which is cautious.
+
+    Where the reference is as close to the metric's target as it is known, a change must also be told from one through
+    the target, for which the mean of both sides counts and not their difference: of preferences its items have a
+    standard deviation of 100 sqrt(1 - discordance). Plan with 1 - discordance too, and take the larger effect.
 
     Raises:
         ComparisonError: a number has no meaning, or not exactly one of `discordance` and `item_sd` is given.
@@ -78,7 +122,7 @@ def plan_se(
     for name, value in (("seed_sd", seed_sd), ("design_effect", design_effect)):
         if not 0.0 <= value < math.inf:
             raise ComparisonError(f"{name} is {value}", where=f"{name}=", fix="give a finite number, at least 0")
-    contrast = Contrast(
+    return Contrast(
         estimate=0.0,
         seeds=seeds,
         seed_sd=seed_sd if seeds > 1 and seed_sd > 0.0 else None,
@@ -86,7 +130,6 @@ def plan_se(
         interaction_se=0.0,
         cluster_df=clusters - 1.0,
     )
-    return Precision(math.sqrt(contrast.variance), contrast.df)
 
 
 def seeds_needed(
@@ -109,7 +152,7 @@ def seeds_needed(
         ComparisonError: as `plan_se` and `minimum_detectable`.
     """
     for seeds in range(2, MAX_SEEDS + 1):
-        planned = plan_se(
+        planned = planned_contrast(
             items,
             clusters,
             seeds,
@@ -118,7 +161,7 @@ def seeds_needed(
             seed_sd=seed_sd,
             design_effect=design_effect,
         )
-        if minimum_detectable(planned.se, planned.df, confidence, power, tests=tests) <= change:
+        if detectable(planned, confidence, power, tests=tests) <= change:
             return seeds
     return None
 

@@ -10,7 +10,14 @@ from scipy.stats import nct, norm, t
 
 from fairtest.errors import ComparisonError
 from fairtest.statistics.components import Contrast
-from fairtest.statistics.power import minimum_detectable, plan_se, preference_mde, seeds_needed
+from fairtest.statistics.power import (
+    detectable,
+    minimum_detectable,
+    plan_se,
+    planned_contrast,
+    preference_mde,
+    seeds_needed,
+)
 
 # Points at power 80%, one-sided 5%, discordance 0.15: alone, and in Holm's hardest step of eight gates.
 GOLDEN = {
@@ -67,22 +74,30 @@ def test_one_seed_is_about_that_checkpoint():
     assert plan_se(400, 50, 1, item_sd=3.0, seed_sd=2.0) == plan_se(400, 50, 1, item_sd=3.0)
 
 
+@pytest.mark.parametrize("tests", [1, 8])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_the_stated_effect_is_detected_as_often_as_stated(seeds, share):
+def test_the_stated_effect_is_detected_as_often_as_stated(seeds, share, tests):
     rng = np.random.default_rng([seeds, int(100 * share)])
     seed_sd, cluster_se = math.sqrt(share * seeds), math.sqrt(1 - share)
-    planned = plan_se(100, 40, seeds, item_sd=10 * cluster_se, seed_sd=seed_sd)
-    effect = minimum_detectable(planned.se, planned.df, 0.95)
-    repeats = 4000
+    effect = detectable(planned_contrast(100, 40, seeds, item_sd=10 * cluster_se, seed_sd=seed_sd), 0.95, tests=tests)
+    repeats = 3000
     means = effect + rng.normal(size=repeats)
     spreads = seed_sd * np.sqrt(rng.chisquare(seeds - 1, repeats) / (seeds - 1))
     errors = cluster_se * np.sqrt(rng.chisquare(39, repeats) / 39)
+    confidence = 1 - 0.05 / tests
     found = sum(
-        Contrast(mean, seeds, spread, error, 0.0, 39.0).p_above(0.0) < 0.025
+        mean > Contrast(mean, seeds, spread, error, 0.0, 39.0).half_width(confidence)
         for mean, spread, error in zip(means, spreads, errors, strict=True)
     )
-    assert found / repeats >= 0.78
+    assert 0.77 <= found / repeats <= 0.9
+
+
+def test_a_family_costs_more_than_the_degrees_of_freedom_of_one_gate_say():
+    contrast = planned_contrast(100, 40, 3, item_sd=5.0, seed_sd=1.0)
+    se = math.sqrt(contrast.variance)
+    assert detectable(contrast, 0.95) == pytest.approx(minimum_detectable(se, contrast.df, 0.95))
+    assert detectable(contrast, 0.95, tests=8) > minimum_detectable(se, contrast.df, 0.95, tests=8)
 
 
 def test_seeds_needed_are_the_fewest_that_detect_the_change():
