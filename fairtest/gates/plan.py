@@ -17,10 +17,11 @@ from fairtest.gates.decision import MIN_CLUSTERS
 from fairtest.gates.messages import number, signed_number
 from fairtest.statistics.components import Contrast
 from fairtest.statistics.planning import MAX_FACTOR, MAX_SEEDS
-from fairtest.statistics.power import POWER, minimum_detectable
+from fairtest.statistics.power import detectable as detectable_change
 
 PRIVACY, MEASURED = "privacy", "measure"
 RATIO = "times the reference's"
+_MANY_TIMES = 4.0  # more seeds are asked for rather than more than so many times the probes
 _NOT_DECIDABLE = "cannot be decided with this probe set"
 
 
@@ -114,7 +115,7 @@ def detectable(gate: PlannedGate, *, tests: int = 1, seeds: int | None = None, f
     contrast = with_clusters(with_seeds(gate.spread, seeds or gate.seeds), factor)
     if not math.isfinite(contrast.variance):
         return math.inf
-    found = minimum_detectable(math.sqrt(contrast.variance), contrast.df, gate.confidence, POWER, tests=tests)
+    found = detectable_change(contrast, gate.confidence, tests=tests)
     return _expm1(found) if gate.unit == RATIO else found
 
 
@@ -178,21 +179,27 @@ def _as_it_is(gate: PlannedGate, room: float, found: float) -> str:
         return _NOT_DECIDABLE
     if room > 0:
         where = "at the target" if gate.gate == "bias_within" else "where nothing changed"
-        return f"nothing more: it passes with 80% or more {where}"
+        return f"needs nothing more: it passes with 80% or more {where}"
     if gate.unit == RATIO:
-        return f"a ratio of {number((1.0 + room) / (1.0 + found))} or less, to pass with 80%"
-    return f"a change of {signed_number(room - found)} or less, to pass with 80%"
+        return f"needs a ratio of {number((1.0 + room) / (1.0 + found))} or less, to pass with 80%"
+    return f"needs a change of {signed_number(room - found)} or less, to pass with 80%"
 
 
 def _more(gate: PlannedGate, room: float, tests: int) -> str:
+    """Seeds if they are enough, else probes, else both."""
     seeds = _seeds_needed(gate, room, tests)
     if seeds is not None:
-        return f"{seeds} seeds" + (" (setting max_seeds)" if len(gate.looks) > 1 else "")
-    factor = _factor_needed(gate, room, tests)
+        return f"needs {seeds} seeds" + (" (setting max_seeds)" if len(gate.looks) > 1 else "")
+    factor, with_them = _factor_needed(gate, room, tests, gate.seeds), ""
+    if factor is None and gate.spread is not None and gate.spread.seed_sd is not None and gate.seeds > 1:
+        for seeds in range(gate.seeds + 1, MAX_SEEDS + 1):
+            factor, with_them = _factor_needed(gate, room, tests, seeds), f" with {seeds} seeds"
+            if factor is not None and factor <= _MANY_TIMES:
+                break
     if factor is None:
-        return f"{_NOT_DECIDABLE}, and neither seeds nor probes alone would do"
+        return f"{_NOT_DECIDABLE}, nor with {MAX_SEEDS} seeds and any number of clusters"
     clusters = math.ceil(factor * gate.clusters)
-    return f"{_NOT_DECIDABLE}: about {factor:.1f} times as many clusters would do ({clusters})"
+    return f"{_NOT_DECIDABLE}: about {factor:.1f} times as many clusters would do{with_them} ({clusters})"
 
 
 def _fewest(gate: PlannedGate) -> int:
@@ -209,9 +216,9 @@ def _seeds_needed(gate: PlannedGate, room: float, tests: int) -> int | None:
     return None
 
 
-def _factor_needed(gate: PlannedGate, room: float, tests: int) -> float | None:
+def _factor_needed(gate: PlannedGate, room: float, tests: int, seeds: int) -> float | None:
     def enough(factor: float) -> bool:
-        found = detectable(gate, tests=tests, factor=factor)
+        found = detectable(gate, tests=tests, seeds=seeds, factor=factor)
         return found is not None and found <= room
 
     if not enough(MAX_FACTOR):

@@ -32,7 +32,7 @@ from fairtest.statistics.intervals import (
     distance_interval,
     perplexity_ratio_interval,
 )
-from fairtest.statistics.power import DISCORDANCE, plan_se
+from fairtest.statistics.power import DISCORDANCE, planned_contrast
 from fairtest.store import Entry
 
 CORRELATION = 0.05
@@ -228,23 +228,37 @@ def _assumed(arms: Sequence[Measured], asked: Asked, *, discordance: float, scal
     alike = "" if effect == 1.0 else f", design effect {effect:.1f} (items of a cluster correlated by {CORRELATION:g})"
     if not items.fixed:
         return Basis(None, "no basis (which items count depends on what the models answer)")
+    seeds = max(asked.seeds, 2)  # with one, the part between seeds would be lost, and a plan may ask for more
     if items.share:
-        planned = plan_se(items.count, items.effective_clusters, 1, discordance=discordance, design_effect=effect)
-        what = f"discordance {discordance:g}" if discordance != _COIN else "items like fair coins"
-        text = f"assumed: {what}, {SEED_SD_POINTS:g} points between seeds{alike}"
-    elif unit == "nats":
-        sd = _pretrained_sd(arms, asked)
-        if sd is None:
-            return Basis(None, NO_PRETRAINED)
-        planned = plan_se(items.count, items.effective_clusters, 1, item_sd=scale * sd, design_effect=effect)
-        what = "items change with" if scale != 1.0 else "items have"
-        text = (
-            f"assumed: {what} {scale:g} times their standard deviation under the pretrained model ({sd:.2g} nats), "
-            f"{SEEDS_OF_ITEMS:g} times that between seeds{alike}"
+        spread = planned_contrast(
+            items.count,
+            items.effective_clusters,
+            seeds,
+            discordance=discordance,
+            seed_sd=SEED_SD_POINTS,
+            design_effect=effect,
         )
-    else:
+        what = f"discordance {discordance:g}" if discordance != _COIN else "items like fair coins"
+        return Basis(spread, f"assumed: {what}, {SEED_SD_POINTS:g} points between seeds{alike}")
+    if unit != "nats":
         return Basis(None, f"no basis (nothing is known of how {asked.ref} varies)")
-    return Basis(Contrast(0.0, 1, _seed_sd(arms, asked), planned.se, 0.0, items.effective_clusters - 1.0), text)
+    sd = _pretrained_sd(arms, asked)
+    if sd is None:
+        return Basis(None, NO_PRETRAINED)
+    spread = planned_contrast(
+        items.count,
+        items.effective_clusters,
+        seeds,
+        item_sd=scale * sd,
+        seed_sd=SEEDS_OF_ITEMS * sd,
+        design_effect=effect,
+    )
+    what = "items change with" if scale != 1.0 else "items have"
+    text = (
+        f"assumed: {what} {scale:g} times their standard deviation under the pretrained model ({sd:.2g} nats), "
+        f"{SEEDS_OF_ITEMS:g} times that between seeds{alike}"
+    )
+    return Basis(spread, text)
 
 
 def _seed_sd(arms: Sequence[Measured], asked: Asked) -> float | None:

@@ -36,9 +36,8 @@ def plan_lines(gates: Sequence[PlannedGate], width: int, *, workers: int = 1) ->
         else:
             lines += [name, f"    {_joined(cells, widths)}"]
         need = needs(gate, tests=tests)
-        label = "" if gate.gate == PRIVACY or gate.spread is None else "needs "
         mark = notes.mark(gate.basis) if gate.spread is not None else ""
-        lines += _wrapped(f"{label}{need}{mark}", width, "    ")
+        lines += _wrapped(f"{need}{mark}", width, "    ")
     lines.append("")
     for text in (*_explained(shown, tests), *notes.texts, *_times(gates, workers)):
         lines += _wrapped(text, width, "")
@@ -162,8 +161,8 @@ def _explained(gates: Sequence[PlannedGate], tests: int) -> list[str]:
     if not any(gate.spread is not None for gate in gates):
         return []
     text = (
-        "MDE: minimum detectable effect, the change beyond what is allowed that is found (FAIL) with 80% probability; "
-        "where nothing changed, a gate that allows as much passes with 80%."
+        "MDE: minimum detectable effect, the change beyond what is allowed that is found (FAIL) with 80% probability, "
+        "both sides clear of the metric's target; where nothing changed, a gate that allows as much passes with 80%."
     )
     if any(gate.unit == RATIO and gate.spread is not None for gate in gates):
         text += " Of a ratio, what is above 1."

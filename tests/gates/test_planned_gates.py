@@ -151,45 +151,56 @@ def test_a_plan_is_plain_data_and_comes_back():
 # -- what is needed ---------------------------------------------------------------------------------------------------
 
 
+PROBES = Contrast(0.0, 5, 0.2, 1.0, 0.0, 200.0)
+
+
 @pytest.mark.parametrize(
     ("gate", "words"),
     [
-        (gate_of(allowed=2.9), "nothing more: it passes with 80% or more where nothing changed"),
-        (gate_of(allowed=2.9, gate="bias_within"), "nothing more: it passes with 80% or more at the target"),
-        (gate_of(allowed=1.7), "10 seeds"),
-        (gate_of(allowed=1.7, seeds=(3, 5)), "10 seeds (setting max_seeds)"),
+        (gate_of(allowed=3.5), "needs nothing more: it passes with 80% or more where nothing changed"),
+        (gate_of(allowed=3.5, gate="bias_within"), "needs nothing more: it passes with 80% or more at the target"),
+        (gate_of(allowed=1.8), r"needs \d+ seeds"),
+        (gate_of(allowed=1.8, seeds=(3, 5)), r"needs \d+ seeds \(setting max_seeds\)"),
         (
-            gate_of(allowed=1.6, spread=Contrast(0.0, 5, 0.2, 1.0, 0.0, 200.0)),
-            "cannot be decided with this probe set: about 3.2 times as many clusters would do (641)",
+            gate_of(allowed=1.6, spread=PROBES),
+            r"cannot be decided with this probe set: about \d\.\d times as many clusters would do \(\d+\)",
+        ),
+        (
+            gate_of(allowed=1.3),
+            r"cannot be decided with this probe set: about \d\.\d times as many clusters would do with \d+ seeds .*",
         ),
         (
             gate_of(allowed=0.1),
-            "cannot be decided with this probe set, and neither seeds nor probes alone would do",
+            "cannot be decided with this probe set, nor with 100 seeds and any number of clusters",
         ),
         (gate_of(factors=(3,)), "cannot be decided with this probe set: 3 clusters, and at least 5 are needed"),
-        (gate_of(allowed=0.0), "a change of -2.11 or less, to pass with 80%"),
-        (gate_of(allowed=-1.0, gate="mitigated"), "a change of -3.11 or less, to pass with 80%"),
+        (gate_of(allowed=0.0), r"needs a change of -2\.\d+ or less, to pass with 80%"),
+        (gate_of(allowed=-1.0, gate="mitigated"), r"needs a change of -3\.\d+ or less, to pass with 80%"),
         (gate_of(gate="privacy", finding="within the budget: epsilon 3"), "within the budget: epsilon 3"),
-        (dataclasses.replace(gate_of(), spread=None, basis="no basis (x)"), "not planned: no basis (x)"),
+        (dataclasses.replace(gate_of(), spread=None, basis="no basis"), "not planned: no basis"),
     ],
 )
 def test_a_threshold_needs(gate, words):
-    assert needs(gate) == words
+    assert re.fullmatch(words, needs(gate)), needs(gate)
 
 
 def test_the_seeds_that_are_named_are_enough_and_one_less_is_not():
-    gate = gate_of(allowed=1.7)
-    assert detectable(gate, seeds=10) <= 1.7 < detectable(gate, seeds=9)
+    gate = gate_of(allowed=1.8)
+    seeds = int(needs(gate).split()[1])
+    assert detectable(gate, seeds=seeds) <= 1.8 < detectable(gate, seeds=seeds - 1)
 
 
-def test_the_clusters_that_are_named_are_enough():
-    gate = gate_of(allowed=1.6, spread=Contrast(0.0, 5, 0.2, 1.0, 0.0, 200.0))
-    assert detectable(gate, factor=3.2) <= 1.6 * 1.01
-    assert detectable(gate, factor=3.0) > 1.6
+@pytest.mark.parametrize("gate", [gate_of(allowed=1.6, spread=PROBES), gate_of(allowed=1.3)])
+def test_the_probes_that_are_named_are_enough_and_fewer_are_not(gate):
+    said = re.search(r"about ([\d.]+) times .* would do(?: with (\d+) seeds)?", needs(gate))
+    factor, seeds = float(said[1]), int(said[2] or gate.seeds)
+    assert detectable(gate, seeds=seeds, factor=factor + 0.1) <= gate.allowed
+    assert detectable(gate, seeds=seeds, factor=factor - 0.2) > gate.allowed
 
 
 def test_only_an_enforced_family_needs_more():
-    gate = gate_of(allowed=2.9)
+    gate = gate_of(allowed=2.4)
+    assert needs(gate).startswith("needs nothing more")
     assert needs(gate, tests=20) == needs(gate)
     assert needs(dataclasses.replace(gate, enforced=True), tests=20) != needs(gate)
 
@@ -203,9 +214,9 @@ def test_a_ratio_is_planned_as_a_ratio():
     gate = gate_of(unit=RATIO, gate="utility", allowed=1.5, spread=Contrast(0.0, 5, 0.02, 0.01, 0.0, 200.0))
     log = detectable(dataclasses.replace(gate, unit="nats"))
     assert detectable(gate) == pytest.approx(math.expm1(log))
-    assert needs(gate).startswith("nothing more")
+    assert needs(gate).startswith("needs nothing more")
     below = needs(dataclasses.replace(gate, allowed=1.0))
-    assert below == f"a ratio of {math.exp(-log):.3g} or less, to pass with 80%"
+    assert below == f"needs a ratio of {math.exp(-log):.3g} or less, to pass with 80%"
 
 
 # -- where numbers come from ------------------------------------------------------------------------------------------
@@ -361,6 +372,20 @@ def test_a_result_has_no_values(planning):
     with pytest.raises(Stop, match=NO_VALUES):
         _ = planner.measure(arms.dp, "perplexity").value
     assert [gate.gate for gate in planner.gates] == ["no_amplification", "measure"]
+
+
+def test_every_kind_of_gate_about_a_metric_is_planned(planning, data_dir):
+    planner, arms = planning(seeds=2, data_dir=str(data_dir))
+    share = "templates.preference[gender]"
+    planner.assert_mitigated(arms.dp_cda, arms.dp, arms.baseline, metric=share, min_reduction=1.0)
+    planner.assert_no_regression(arms.dp, metric=share, max_increase=1.0)
+    planner.assert_utility(arms.dp, arms.baseline, max_lms_drop=2.0, metric="stereoset.lms[gender]")
+    assert [(gate.gate, gate.allowed, len(gate.runs)) for gate in planner.gates] == [
+        ("mitigated", -1.0, 6),
+        ("no_regression", 1.0, 2),
+        ("utility", 2.0, 4),
+    ]
+    assert [gate.basis.startswith("assumed") for gate in planner.gates] == [True] * 3
 
 
 @pytest.mark.parametrize(
