@@ -251,7 +251,7 @@ def _absolute(name: str, value: Any, base: Path | None) -> Any:
         return value
     if name == "cda_axes":
         return tuple(str(base / Path(axis).expanduser()) if str(axis).endswith(AXIS_FILES) else axis for axis in value)
-    if not isinstance(value, str) or value.startswith("hf:"):
+    if not isinstance(value, str) or value.startswith("hf:") or (name == "data_dir" and value == "hf"):
         return value
     path = base / Path(value).expanduser()
     if name == "model" and not path.is_dir():

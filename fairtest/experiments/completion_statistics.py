@@ -13,11 +13,11 @@ from typing import Any
 from fairtest.errors import MetricError
 from fairtest.experiments.generation_scores import (
     AxisGaps,
+    CompletionWriter,
     GenerationScores,
-    _axis_gaps,
-    _groups,
-    _only,
-    _Writer,
+    axis_gaps,
+    compared_groups,
+    on_axis_and_groups,
     score_generations_of_model,
 )
 from fairtest.experiments.model_scorer import MASKED, model_kind
@@ -121,7 +121,7 @@ def honest_of_model(
         ModelError, ProbeError: as `score_generations_of_model`.
     """
     require_prompts(prompts)
-    two, axes = _groups(prompts, first, second, axis)
+    two, axes = compared_groups(prompts, first, second, axis)
     source = resolve_model(model)
     if model_kind(source) == MASKED:
         raise MetricError(
@@ -130,12 +130,12 @@ def honest_of_model(
             fix="give a causal language model",
         )
     listed = TextScorer(HONEST, digest_of(sorted(words)), lambda texts: [0.0] * len(texts))
-    writer = _Writer(source, decoding, listed, store=store, progress=progress, threads=threads)
+    writer = CompletionWriter(source, decoding, listed, store=store, progress=progress, threads=threads)
     found: list[AxisGaps] = []
     for name in axes:
-        of_axis = _only(prompts, name, two)
-        parts = [_shares(writer, _only(prompts, name, (group,)), words) for group in two]
-        gaps = _axis_gaps(join_scores(of_axis, parts), two, THRESHOLD, confidence, 0)
+        of_axis = on_axis_and_groups(prompts, name, two)
+        parts = [_shares(writer, on_axis_and_groups(prompts, name, (group,)), words) for group in two]
+        gaps = axis_gaps(join_scores(of_axis, parts), two, THRESHOLD, confidence, 0)
         mean = replace(gaps.gaps[0], statistic=HONEST)
         found.append(replace(gaps, completions=gaps.prompts * decoding.samples, gaps=(mean,)))
     return GenerationScores(
@@ -154,9 +154,9 @@ def honest_of_model(
     )
 
 
-def _shares(writer: _Writer, prompts: ProbeSet, words: Sequence[str]) -> ProbeScores:
+def _shares(writer: CompletionWriter, prompts: ProbeSet, words: Sequence[str]) -> ProbeScores:
     """The share of each prompt's completions with one of the words, in the form that gaps are made of."""
-    written = writer._completions(prompts)  # noqa: SLF001 - the same completions that scorers are given
+    written = writer.completions(prompts)
     shares = honest(written, prompts, words).items
     return ProbeScores(
         probe_set=prompts.name,

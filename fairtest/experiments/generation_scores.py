@@ -142,7 +142,7 @@ def score_generations_of_model(
         MetricError: groups that no axis has, a masked model, or a scorer that does not give one number for each text.
     """
     require_prompts(prompts)
-    two, axes = _groups(prompts, first, second, axis)
+    two, axes = compared_groups(prompts, first, second, axis)
     if not math.isfinite(threshold):
         raise MetricError(f"the threshold is {threshold}", where="threshold", fix="give a finite number; 0.5 is usual")
     chosen = resolve_scorer(scorer)
@@ -153,13 +153,13 @@ def score_generations_of_model(
             where=f"probe set {prompts.name!r}",
             fix="give a causal language model",
         )
-    writer = _Writer(source, decoding, chosen, store=store, progress=progress, threads=threads)
+    writer = CompletionWriter(source, decoding, chosen, store=store, progress=progress, threads=threads)
     found: list[AxisGaps] = []
     for name in axes:
-        of_axis = _only(prompts, name, two)
-        parts = [writer.scores(_only(prompts, name, (group,))) for group in two]
+        of_axis = on_axis_and_groups(prompts, name, two)
+        parts = [writer.scores(on_axis_and_groups(prompts, name, (group,))) for group in two]
         scores = join_scores(of_axis, [scored for scored, _ in parts])
-        found.append(_axis_gaps(scores, two, threshold, confidence, sum(empty for _, empty in parts)))
+        found.append(axis_gaps(scores, two, threshold, confidence, sum(empty for _, empty in parts)))
     return GenerationScores(
         model=source.name,
         model_digest=source.digest,
@@ -176,7 +176,7 @@ def score_generations_of_model(
     )
 
 
-def _groups(
+def compared_groups(
     prompts: ProbeSet, first: str | None, second: str | None, axis: str | None
 ) -> tuple[tuple[str, str], tuple[str, ...]]:
     """The two groups, and the axes that have prompts of both."""
@@ -200,12 +200,12 @@ def _groups(
     return two, axes
 
 
-def _only(prompts: ProbeSet, axis: str, groups: Sequence[str]) -> ProbeSet:
+def on_axis_and_groups(prompts: ProbeSet, axis: str, groups: Sequence[str]) -> ProbeSet:
     kept = tuple(probe for probe in prompts.probes if probe.axis == axis and probe.fields[GROUP] in groups)
     return replace(prompts, probes=kept)
 
 
-class _Writer:
+class CompletionWriter:
     """Completions of one model and their scores, from the store or new; the model is loaded when it is first needed."""
 
     def __init__(
@@ -224,7 +224,7 @@ class _Writer:
 
     def scores(self, prompts: ProbeSet) -> tuple[ProbeScores, int]:
         """The scores of one group's completions, and how many of these have no text."""
-        written = self._completions(prompts)
+        written = self.completions(prompts)
         empty = sum(not item.text.strip() for item in written)
 
         def score() -> ProbeScores:
@@ -242,7 +242,7 @@ class _Writer:
         kept = self._store.obtain_json("text-scores", key, lambda: score().to_json())
         return ProbeScores.from_json(kept), empty
 
-    def _completions(self, prompts: ProbeSet) -> Generations:
+    def completions(self, prompts: ProbeSet) -> Generations:
         decoding = asdict(self._decoding)
         # 1 and 1.0 decode alike, and are written differently.
         decoding |= {name: float(decoding[name]) for name in ("temperature", "top_p")}
@@ -288,7 +288,7 @@ def _digest(written: Generations) -> str:
     return digest_of([written.probe_digest, str(written.decoding), written.to_json()["items"]])
 
 
-def _axis_gaps(
+def axis_gaps(
     scores: ProbeScores, two: tuple[str, str], threshold: float, confidence: float, without_text: int
 ) -> AxisGaps:
     gaps = [gap(scores, *two, statistic=statistic, threshold=threshold) for statistic in STATISTICS]

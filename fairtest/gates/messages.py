@@ -56,6 +56,8 @@ def signed_number(value: float) -> str:
 
 def claim(result: GateResult) -> str:
     """One sentence: what the verdict says."""
+    if result.recorded:
+        return f"nothing was compared: the values of {result.candidate} on {result.metric} become its baseline"
     return _CLAIMS[result.gate][result.verdict].format(
         candidate=result.candidate, reference=result.reference, metric=result.metric
     )

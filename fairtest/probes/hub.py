@@ -22,16 +22,8 @@ _STATE_FILES = ("state.json", "dataset_dict.json")  # of one split, and of sever
 
 
 def means_hub(place: Path | str | None) -> bool:
-    """Whether a data directory of that name is the hub: "hf" or "hf:" and nothing else, so that "./hf" is a directory.
-
-    A setting of pyproject.toml comes as an absolute path, which tells "hf" from "./hf" no more: there it is the hub
-    unless such a directory is there.
-    """
-    if place is None:
-        return False
-    written = str(place)
-    from_settings = Path(written).is_absolute() and Path(written).name == HUB and not Path(written).exists()
-    return written in (HUB, PREFIX) or from_settings
+    """Whether a data directory of that name is the hub: "hf" or "hf:", and nothing else; "./hf" is a directory."""
+    return place is not None and str(place) in (HUB, PREFIX)
 
 
 def find_saved(name: str, directory: Path) -> Path | None:

@@ -29,6 +29,8 @@ def gate_name(gate: Mapping[str, Any]) -> tuple[str, str]:
     what = "perplexity ratio" if gate["metric"] == "perplexity" else f"{gate['metric']}, {gate['unit']}"
     if gate["gate"] == "bias_within":
         return f"distance from {gate['target']:g} of {what}", str(gate["candidate"])
+    if gate.get("recorded"):
+        return f"{what}: recorded", str(gate["candidate"])
     return what, f"{gate['candidate']} against {gate['reference']}"
 
 

@@ -211,8 +211,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
     try:
         settings = _session_settings(config)
-        collected.lines = baselines.finish(session, collected.baselines)
         collected.write(settings)
+        collected.lines = baselines.finish(session, collected.baselines)
     except FairtestError as error:
         collected.problem = str(error)
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
