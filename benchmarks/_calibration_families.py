@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from _calibration_rows import Row
 from _calibration_rules import CONFIDENCE, adaptive, count
-from _calibration_worlds import GATE, Values, World
+from _calibration_worlds import Values, World
 
 from fairtest.statistics.intervals import amplification_interval
 from fairtest.statistics.planning import holm, one_sided_p
@@ -41,21 +41,22 @@ def adaptive_rows(world: World, repeats: int) -> list[Row]:
     return list(rows.values())
 
 
-def family_rows(gates: int, repeats: int) -> list[Row]:
+def family_rows(gate: World, gates: int, repeats: int) -> list[Row]:
     """Any wrong FAIL, any wrong PASS among gates whose true change is what is allowed; the seeds of a repetition move
     all of its gates alike (half of the seeds' variance), and their items are their own.
     """
     rng = np.random.default_rng([gates, 8])
-    case = f"{gates} gates at the boundary"
+    case = f"{gates} gates at the boundary" + (f", {gate.name}" if gate.name else "")
     names = ("each gate alone", "Holm", "adaptive, each gate alone", "adaptive, Holm")
     rows = [
         Row(case, name, seeds, note="FAIL, PASS: any of them")
         for name, seeds in zip(names, ("3", "3", "3-8", "3-8"), strict=True)
     ]
     for _ in range(repeats):
-        sides = [_gate(rng, shared) for shared in [_shared(rng)] * gates]
-        fixed = [p_values(*side, PLAN[:1]) for side in sides]
-        moving = [p_values(*side, PLAN) for side in sides]
+        shared = gate.parts.seed * rng.normal(size=(2, PLAN[-1].seeds, 1))
+        sides = [_at_boundary(gate, rng, shared) for _ in range(gates)]
+        fixed = [p_values(*side, gate, PLAN[:1]) for side in sides]
+        moving = [p_values(*side, gate, PLAN) for side in sides]
         for (alone, corrected), found in ((rows[:2], fixed), (rows[2:], moving)):
             for kind in (0, 1):
                 p = [pair[kind] for pair in found]
@@ -65,13 +66,13 @@ def family_rows(gates: int, repeats: int) -> list[Row]:
     return rows
 
 
-def p_values(ours: Values, theirs: Values, plan: Sequence[Look]) -> tuple[float, float]:
+def p_values(ours: Values, theirs: Values, gate: World, plan: Sequence[Look]) -> tuple[float, float]:
     """(p of "beyond the allowed", p of "within it") at the look where the gate stops; one look of a longer plan is
     taken as the whole.
     """
     for look in plan:
-        interval = amplification_interval(ours[: look.seeds], theirs[: look.seeds], GATE.clusters, GATE.target)
-        beyond, within = (one_sided_p(interval, GATE.allowed, alternative=way) for way in ("greater", "less"))
+        interval = amplification_interval(ours[: look.seeds], theirs[: look.seeds], gate.clusters, gate.target)
+        beyond, within = (one_sided_p(interval, gate.allowed, alternative=way) for way in ("greater", "less"))
         if len(plan) == 1:
             return beyond, within
         if min(beyond, within) < look.share * _ALPHA:
@@ -79,9 +80,5 @@ def p_values(ours: Values, theirs: Values, plan: Sequence[Look]) -> tuple[float,
     return overall_p(beyond, look), overall_p(within, look)
 
 
-def _shared(rng: np.random.Generator) -> Values:
-    return GATE.parts.seed * rng.normal(size=(2, PLAN[-1].seeds, 1))
-
-
-def _gate(rng: np.random.Generator, shared: Values) -> tuple[Values, Values]:
-    return GATE.observed(GATE.latent(rng, PLAN[-1].seeds) + shared, GATE.candidate_at(GATE.allowed))
+def _at_boundary(gate: World, rng: np.random.Generator, shared: Values) -> tuple[Values, Values]:
+    return gate.observed(gate.latent(rng, PLAN[-1].seeds) + shared, gate.candidate_at(gate.allowed))

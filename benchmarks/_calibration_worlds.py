@@ -8,7 +8,7 @@ prefer differently on 14% of StereoSet's 2106 sentences (79 terms, design effect
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -220,5 +220,12 @@ WORLDS = (
     ),
     TEMPLATES,
 )
-# A gate of a family: small, so that many can be drawn.
-GATE = World("gate", _terms(120, 30), _BY_TERM, preference=False, reference=1.0, allowed=0.1, target=0.0)
+
+
+# Gates of a family: small, so that many can be drawn.
+def _gate(name: str, seed: float) -> World:
+    parts = replace(_BY_TERM, seed=seed)
+    return World(name, _terms(120, 30), parts, preference=False, reference=1.0, allowed=0.1, target=0.0)
+
+
+GATES = (_gate("", 0.03), _gate("seeds differ by far", 0.3))

@@ -30,7 +30,7 @@ from pathlib import Path
 from _calibration_families import adaptive_rows, family_rows
 from _calibration_rows import Row, machine, print_table, write_json
 from _calibration_rules import FAIRTEST, world_rows
-from _calibration_worlds import STEREOSET, TEMPLATES, WORLDS
+from _calibration_worlds import GATES, STEREOSET, TEMPLATES, WORLDS
 
 PARTS = ("worlds", "adaptive", "families", "null-training")
 FAMILIES = (8, 13)
@@ -65,9 +65,10 @@ def _part(part: str, repeats: int, others: int) -> Iterator[list[Row]]:
             _progress(f"{world.name}, adaptive seeds")
             yield adaptive_rows(world, repeats)
     elif part == "families":
-        for gates in FAMILIES:
-            _progress(f"{gates} gates")
-            yield family_rows(gates, repeats)
+        for gate in GATES:
+            for gates in FAMILIES:
+                _progress(f"{gates} gates {gate.name}")
+                yield family_rows(gate, gates, repeats)
 
 
 def _training(options: argparse.Namespace) -> Iterator[list[Row]]:
