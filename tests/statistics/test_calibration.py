@@ -70,7 +70,9 @@ def test_adaptive_seeds_keep_the_error_rate(world):
     assert naive.false_fail.share + naive.false_pass.share > adaptive.false_fail.share + adaptive.false_pass.share
 
 
-@pytest.mark.parametrize(("gates", "gate"), zip((8, 13), GATES, strict=True), ids=["8", "13, seeds differ by far"])
+@pytest.mark.parametrize(
+    ("gates", "gate"), list(zip((8, 13), GATES, strict=True)), ids=["8", "13, seeds differ by far"]
+)
 def test_holm_keeps_the_error_rate_of_a_family_whatever_the_seeds(gates, gate):
     alone, holm, moving, moving_holm = family_rows(gate, gates, 120)
     assert max(alone.false_fail.share, alone.false_pass.share) > ERROR
