@@ -89,11 +89,13 @@ class OwnTrainer:
         scratch = (directory / "made").absolute()
         scratch.mkdir()
         _set_threads(experiment.settings.threads)
+        # What it prints stays where the test runner puts what is printed: no bar of ours stands above it.
+        label = seed_label(experiment.settings, spec, seed)
+        experiment.progress.say(f"{label}, by {self.name}")
         began = time.monotonic()
-        with experiment.progress.work(seed_label(experiment.settings, spec, seed), 1, "run") as advance:
-            returned = self._called(spec, augmented.units, seed, scratch, where)
-            advance()
+        returned = self._called(spec, augmented.units, seed, scratch, where)
         seconds = time.monotonic() - began
+        experiment.progress.say(f"{label}: {seconds:.1f} s")
         try:
             made = self._returned(returned, scratch)
             parameters = self._keep(made, directory / _KEPT)
@@ -115,6 +117,7 @@ class OwnTrainer:
             "coverage": augmented.coverage.as_dict(),
             "views_per_unit": augmented.views_per_unit,
             "steps": None,
+            "losses": [],  # what a loop of somebody else's saw on the way is not known
             "trained_tensors": None,
             "trained_parameters": parameters,
             "weights": weights_digest(resolve_model(str(directory / _KEPT))),

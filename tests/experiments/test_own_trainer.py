@@ -10,7 +10,7 @@ import shutil
 import pytest
 import torch
 from checkpoint_builders import STATED
-from trainers import calls, base, nudge
+from trainers import base, calls, nudge
 
 from fairtest.errors import PrivacyError, TrainingError
 from fairtest.experiments.arms import Arms, custom_arm
