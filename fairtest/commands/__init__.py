@@ -27,6 +27,7 @@ class Command:
 
 COMMANDS = {
     "plan": Command("fairtest.commands.plan", "cost and power of your gate tests, before anything is trained"),
+    "report": Command("fairtest.commands.report", "a stored result as a page, as Markdown, in a model card, for CI"),
     "score": Command("fairtest.commands.score", "one model on one probe set: every metric with its interval"),
     "cda": Command(
         "fairtest.commands.cda", "counterfactual data augmentation: see what it does to a corpus, write the result"

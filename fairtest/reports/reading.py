@@ -12,6 +12,11 @@ from fairtest.errors import StoreError
 from fairtest.reports.document import SCHEMA
 
 _NEEDED = {"schema", "made_at", "gates", "summary", "measurements", "arms", "settings", "environment"}
+_OF_A_GATE = {
+    "gate", "metric", "unit", "protocol", "candidate", "reference", "verdict", "reason", "allowed", "confidence",
+    "change", "levels", "target", "seeds", "items", "clusters", "finding", "advice", "guards", "worst", "blocked",
+}  # fmt: skip
+_OF_A_MEASUREMENT = {"arm", "metric", "value", "low", "high", "seeds"}
 # Marks that turn the direction of what follows, and would show a name as another one.
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNSHOWABLE = "\ufffd"
@@ -76,8 +81,9 @@ def _shown(character: str) -> str:
 def _is_report(document: Any) -> bool:
     if not isinstance(document, dict) or not set(document) >= _NEEDED:
         return False
+    rows = {"gates": _OF_A_GATE, "measurements": _OF_A_MEASUREMENT}
     lists = all(
-        isinstance(document[name], list) and all(isinstance(row, dict) for row in document[name])
-        for name in ("gates", "measurements")
+        isinstance(document[name], list) and all(isinstance(row, dict) and set(row) >= needed for row in document[name])
+        for name, needed in rows.items()
     )
     return lists and all(isinstance(document[name], dict) for name in ("summary", "arms", "settings", "environment"))

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from documents import SPITEFUL, document, gate, spiteful
+from report_documents import SPITEFUL, document, gate, spiteful
 from headless_browser import browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,10 +146,10 @@ def test_any_name_is_shown_as_text(text):
 def test_the_same_document_gives_the_same_bytes(made):
     assert render(document(), title="Release 7", command="make <demo>") == made
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from documents import document; from fairtest.reports.html import"
+        "import sys; sys.path.insert(0, sys.argv[1]); from report_documents import document; from fairtest.reports.html import"
         " render; sys.stdout.buffer.write(render(document(), title='Release 7', command='make <demo>').encode())"
     )
-    again = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)],
+    again = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent.parent)],
                            capture_output=True, check=True)  # fmt: skip
     assert again.stdout.decode() == made
 

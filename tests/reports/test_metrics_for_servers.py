@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree as ET
 
 import pytest
-from documents import SPITEFUL, document, gate, spiteful
+from report_documents import SPITEFUL, document, gate, spiteful
 from hypothesis import given
 from hypothesis import strategies as st
 

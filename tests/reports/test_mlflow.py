@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from documents import SPITEFUL, document, spiteful
+from report_documents import SPITEFUL, document, spiteful
 
 from fairtest.errors import StoreError
 from fairtest.reports.mlflow import log_report, metrics, name_of, params, tags

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from documents import SPITEFUL, document, gate, spiteful
+from report_documents import SPITEFUL, document, gate, spiteful
 from huggingface_hub import ModelCard
 
 from fairtest.errors import StoreError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from documents import SPITEFUL, document, gate, spiteful
+from report_documents import SPITEFUL, document, gate, spiteful
 from hypothesis import given
 from hypothesis import strategies as st
 
