@@ -140,14 +140,12 @@ def needs(gate: PlannedGate, *, tests: int = 1) -> str:
 
 def with_seeds(contrast: Contrast, seeds: int) -> Contrast:
     """The contrast with another number of seeds, all else as it was."""
-    if contrast.seed_sd is None or seeds < 2:
-        return dataclasses.replace(contrast, seeds=seeds, seed_sd=None)
     interaction = contrast.interaction_se**2
     per_seed = interaction * contrast.seeds / seeds
-    clusters = max(contrast.cluster_se**2 - interaction, 0.0) + per_seed
-    return dataclasses.replace(
-        contrast, seeds=seeds, cluster_se=math.sqrt(clusters), interaction_se=math.sqrt(per_seed)
-    )
+    clusters = math.sqrt(max(contrast.cluster_se**2 - interaction, 0.0) + per_seed)
+    if contrast.seed_sd is None or seeds < 2:  # of one seed, nothing tells what is drawn with it
+        return dataclasses.replace(contrast, seeds=seeds, seed_sd=None, cluster_se=clusters, interaction_se=0.0)
+    return dataclasses.replace(contrast, seeds=seeds, cluster_se=clusters, interaction_se=math.sqrt(per_seed))
 
 
 def with_clusters(contrast: Contrast, factor: float) -> Contrast:
@@ -191,11 +189,13 @@ def _more(gate: PlannedGate, room: float, tests: int) -> str:
     if seeds is not None:
         return f"needs {seeds} seeds" + (" (setting max_seeds)" if len(gate.looks) > 1 else "")
     factor, with_them = _factor_needed(gate, room, tests, gate.seeds), ""
-    if factor is None and gate.spread is not None and gate.spread.seed_sd is not None and gate.seeds > 1:
-        for seeds in range(gate.seeds + 1, MAX_SEEDS + 1):
-            factor, with_them = _factor_needed(gate, room, tests, seeds), f" with {seeds} seeds"
-            if factor is not None and factor <= _MANY_TIMES:
-                break
+    if (factor is None or factor > _MANY_TIMES) and gate.spread is not None and gate.spread.seed_sd is not None:
+        for seeds in range(gate.seeds + 1, MAX_SEEDS + 1) if gate.seeds > 1 else ():
+            found = _factor_needed(gate, room, tests, seeds)
+            if found is not None and (factor is None or found <= _MANY_TIMES):
+                factor, with_them = found, f" with {seeds} seeds"
+                if found <= _MANY_TIMES:
+                    break
     if factor is None:
         return f"{_NOT_DECIDABLE}, nor with {MAX_SEEDS} seeds and any number of clusters"
     clusters = math.ceil(factor * gate.clusters)

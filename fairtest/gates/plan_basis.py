@@ -1,16 +1,23 @@
 """Where the numbers of a plan come from: scores that are in the store, or assumptions that are named.
 
-Assumptions are for what nobody has measured yet. A preference share: 15% of items prefer another sentence (two models
-of one family on StereoSet: 14%), so an item's change has a standard deviation of 100 sqrt(0.15) points. A mean log
-ratio: an item's change has twice the standard deviation that items have under the pretrained model (1.7 to 2.1 times,
-measured on the embedded model for DP, CDA and both against the baseline). Items of a cluster are alike: their
-correlation is taken as 0.05 (0.04 to 0.13 there), which with clusters of m items multiplies the variance by
-1 + 0.05 (m - 1). Between paired seeds a change has a standard deviation of 3 points (3.2 to 3.8 there), or of 0.3 times
-the pretrained items' (0.23 to 0.37 there). All of it is replaced by what is measured as soon as there are scores.
+Assumptions are for what nobody has measured yet; as soon as there are scores of the arms, these take their place.
+
+A preference share: under one seed 15% of items prefer another sentence than under the reference (two models of one
+family on StereoSet: 14%; 18 to 24% on the embedded model), so an item's change has a standard deviation of
+100 sqrt(0.15) points. A mean log ratio: an item's change has twice the standard deviation that items have under the
+pretrained model (1.7 to 2.1 times on the embedded model, for DP, CDA and both against the baseline).
+Two thirds of that variance are another draw with each seed (0.70 to 0.95 there; with two thirds, gates of three seeds
+on SmolLM2 come out with about the widths that they had, docs/results). With log ratios, all items move together from
+seed to seed too, by 0.25 times the pretrained items' standard deviation (0.2 to 0.35).
+A single arm's items: like fair coins, or with 1.5 times the pretrained items' standard deviation (1.25 to 1.9), a third
+of the variance drawn with each seed.
+Items of a cluster are alike: their correlation is taken as 0.05 (0.04 to 0.13 on the embedded model), which with
+clusters of m items multiplies the variance by 1 + 0.05 (m - 1).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,10 +43,23 @@ from fairtest.statistics.power import DISCORDANCE, planned_contrast
 from fairtest.store import Entry
 
 CORRELATION = 0.05
-CHANGE_OF_ITEMS = 2.0
-SEEDS_OF_ITEMS = 0.3
-SEED_SD_POINTS = 3.0
-_COIN = 0.25  # discordance whose item has the standard deviation of a fair coin, 50 points
+COMMON_OF_ITEMS = 0.25
+
+
+@dataclass(frozen=True)
+class _Assumed:
+    """How items vary: discordance of a share, items of a log ratio in standard deviations under the pretrained model,
+    and which part of the variance is drawn anew with each seed.
+    """
+
+    discordance: float
+    scale: float
+    by_seed: float
+    text: str
+
+
+_CHANGE = _Assumed(DISCORDANCE, 2.0, 2.0 / 3.0, "items change with")
+_LEVEL = _Assumed(0.25, 1.5, 1.0 / 3.0, "items have")  # 0.25: the standard deviation of a fair coin, 50 points
 NO_PRETRAINED = "no basis (the pretrained model is not scored on these probes yet, and no model may be loaded)"
 
 
@@ -167,8 +187,8 @@ def basis_of_change(candidate: Measured, reference: Measured | None, asked: Aske
         found = compare(str(asked.ref), *limited)
         ours, theirs = (found.values[arm.name] for arm in sides)
         interval = amplification_interval(ours, theirs, found.clusters, asked.ref.metric.target)
-        return _measured(interval.deciding, known, asked.seeds, _seed_sd(sides, asked))
-    return _assumed(sides, asked, discordance=DISCORDANCE, scale=CHANGE_OF_ITEMS)
+        return _measured(interval.deciding, known, asked.seeds, _seeds_of(_CHANGE, sides, asked))
+    return _assumed(sides, asked, _CHANGE)
 
 
 def basis_of_level(arm: Measured, asked: Asked) -> Basis:
@@ -177,8 +197,8 @@ def basis_of_level(arm: Measured, asked: Asked) -> Basis:
     if known:
         values, _, clusters = item_matrix(_limited(arm, known), asked.ref)
         interval = distance_interval(values, clusters, asked.ref.metric.target)
-        return _measured(interval.deciding, known, asked.seeds, _seed_sd((arm,), asked))
-    return _assumed((arm,), asked, discordance=_COIN, scale=1.0)
+        return _measured(interval.deciding, known, asked.seeds, _seeds_of(_LEVEL, (arm,), asked))
+    return _assumed((arm,), asked, _LEVEL)
 
 
 def basis_of_ratio(candidate: TunedArm, reference: TunedArm, seeds: int, stored: Stored) -> Basis:
@@ -209,63 +229,70 @@ def _limited(arm: Measured, seeds: int) -> Measured:
     return TunedArm(arm.experiment, arm.spec, seeds) if isinstance(arm, TunedArm) else arm
 
 
-def _measured(contrast: Contrast, known: int, seeds: int, seed_sd: float | None) -> Basis:
+def _measured(contrast: Contrast, known: int, seeds: int, by_seed: tuple[float, float] | None) -> Basis:
     if contrast.variance == 0.0:
         return Basis(None, "no basis (nothing varied between the seeds and items that are there)")
-    several = f"{known} seeds" if known > 1 else "1 seed"
     if known > 1 or seeds == 1:
+        several = f"{known} seeds" if known > 1 else "1 seed"
         return Basis(contrast, f"measured: scores of {several} of these arms in the store")
-    if seed_sd is None:
+    if by_seed is None:
         return Basis(None, "no basis (one seed in the store says nothing of others)")
-    spread = Contrast(contrast.estimate, 1, seed_sd, contrast.cluster_se, 0.0, contrast.cluster_df)
-    text = f"measured: scores of 1 seed of these arms in the store; assumed: {seed_sd:.2g} between paired seeds"
-    return Basis(spread, text)
+    text = "measured: scores of 1 seed of these arms in the store; assumed: how other seeds differ"
+    return Basis(_split(contrast, *by_seed, seeds), text)
 
 
-def _assumed(arms: Sequence[Measured], asked: Asked, *, discordance: float, scale: float) -> Basis:
+def _assumed(arms: Sequence[Measured], asked: Asked, assumed: _Assumed) -> Basis:
     items, unit = asked.items, asked.ref.metric.unit
-    effect = items.design_effect
-    alike = "" if effect == 1.0 else f", design effect {effect:.1f} (items of a cluster correlated by {CORRELATION:g})"
     if not items.fixed:
         return Basis(None, "no basis (which items count depends on what the models answer)")
-    seeds = max(asked.seeds, 2)  # with one, the part between seeds would be lost, and a plan may ask for more
-    if items.share:
-        spread = planned_contrast(
-            items.count,
-            items.effective_clusters,
-            seeds,
-            discordance=discordance,
-            seed_sd=SEED_SD_POINTS,
-            design_effect=effect,
+    effect, by_seed = items.design_effect, _seeds_of(assumed, arms, asked)
+    if by_seed is None:
+        return Basis(
+            None, NO_PRETRAINED if unit == "nats" else f"no basis (nothing is known of how {asked.ref} varies)"
         )
-        what = f"discordance {discordance:g}" if discordance != _COIN else "items like fair coins"
-        return Basis(spread, f"assumed: {what}, {SEED_SD_POINTS:g} points between seeds{alike}")
-    if unit != "nats":
-        return Basis(None, f"no basis (nothing is known of how {asked.ref} varies)")
-    sd = _pretrained_sd(arms, asked)
-    if sd is None:
-        return Basis(None, NO_PRETRAINED)
-    spread = planned_contrast(
+    part = f"{assumed.by_seed:.0%} of the variance drawn with each seed"
+    if effect >= 1.05:
+        part += f", design effect {effect:.1f} (items of a cluster correlated by {CORRELATION:g})"
+    sd = None if items.share else _pretrained_sd(arms, asked)
+    one_seed = planned_contrast(
         items.count,
         items.effective_clusters,
-        seeds,
-        item_sd=scale * sd,
-        seed_sd=SEEDS_OF_ITEMS * sd,
+        1,
+        discordance=assumed.discordance if sd is None else None,
+        item_sd=None if sd is None else assumed.scale * sd,
         design_effect=effect,
     )
-    what = "items change with" if scale != 1.0 else "items have"
-    text = (
-        f"assumed: {what} {scale:g} times their standard deviation under the pretrained model ({sd:.2g} nats), "
-        f"{SEEDS_OF_ITEMS:g} times that between seeds{alike}"
+    if sd is None:
+        what = f"discordance {assumed.discordance:g}" if assumed is _CHANGE else "items like fair coins"
+    else:
+        pretrained = f"their standard deviation under the pretrained model ({sd:.2g} nats)"
+        what = f"{assumed.text} {assumed.scale:g} times {pretrained}"
+        part += f"; {COMMON_OF_ITEMS:g} times that between seeds for all items alike"
+    return Basis(_split(one_seed, *by_seed, asked.seeds), f"assumed: {what}, {part}")
+
+
+def _split(one_seed: Contrast, by_seed: float, common_sd: float, seeds: int) -> Contrast:
+    """The contrast of several seeds, from one that a single seed has: `by_seed` of its variance is another draw with
+    each seed, and with it all items move together by `common_sd`.
+    """
+    seeds = max(seeds, 2)  # with one, what is between seeds would be lost, and a plan may ask for more
+    drawn, variance = by_seed * one_seed.cluster_se**2, one_seed.cluster_se**2
+    return Contrast(
+        estimate=one_seed.estimate,
+        seeds=seeds,
+        seed_sd=math.sqrt(drawn + common_sd**2),
+        cluster_se=math.sqrt(variance - drawn + drawn / seeds),
+        interaction_se=math.sqrt(drawn / seeds),
+        cluster_df=one_seed.cluster_df,
     )
-    return Basis(spread, text)
 
 
-def _seed_sd(arms: Sequence[Measured], asked: Asked) -> float | None:
+def _seeds_of(assumed: _Assumed, arms: Sequence[Measured], asked: Asked) -> tuple[float, float] | None:
+    """(part of the items' variance drawn with each seed, standard deviation between seeds of all items together)."""
     if asked.items.share:
-        return SEED_SD_POINTS
+        return assumed.by_seed, 0.0
     sd = _pretrained_sd(arms, asked) if asked.ref.metric.unit == "nats" else None
-    return None if sd is None else SEEDS_OF_ITEMS * sd
+    return None if sd is None else (assumed.by_seed, COMMON_OF_ITEMS * sd)
 
 
 def _pretrained_sd(arms: Sequence[Measured], asked: Asked) -> float | None:
