@@ -7,11 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from report_documents import document
 
 from fairtest.reports import dump
 from fairtest.reports.html import missing
-
-from report_documents import document
 
 needs_page = pytest.mark.skipif(bool(missing()), reason=f"a page needs {', '.join(missing())}")
 
@@ -103,12 +102,15 @@ def test_a_form_has_to_be_asked_for(run, result):
 
 def test_a_text_form_loads_nothing_heavy(result):
     code = (
-        "import sys, fairtest.commands as c; c.main(['report', *sys.argv[1:]]);"
+        "import sys, fairtest.commands as commands; commands.main(['report', *sys.argv[1:]]);"
         " heavy = {'torch', 'transformers', 'jinja2', 'matplotlib', 'huggingface_hub'};"
         " print('loaded', *sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(result), "--markdown", "--openmetrics", "--github"], capture_output=True, encoding="utf-8", check=True,
+        [sys.executable, "-c", code, str(result), "--markdown", "--openmetrics", "--github"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
         env={"PYTHONIOENCODING": "utf-8"},
-    )  # fmt: skip
+    )
     assert done.stdout.splitlines()[-1] == "loaded"

@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from report_documents import SPITEFUL, document, gate, spiteful
 from headless_browser import browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from report_documents import SPITEFUL, document, gate, spiteful
 
 from fairtest.errors import StoreError
 from fairtest.gates.result import Estimate, Verdict
@@ -146,8 +146,8 @@ def test_any_name_is_shown_as_text(text):
 def test_the_same_document_gives_the_same_bytes(made):
     assert render(document(), title="Release 7", command="make <demo>") == made
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from report_documents import document; from fairtest.reports.html import"
-        " render; sys.stdout.buffer.write(render(document(), title='Release 7', command='make <demo>').encode())"
+        "import sys; sys.path.insert(0, sys.argv[1]); from report_documents import document;"
+        " from fairtest.reports.html import render; sys.stdout.buffer.write(render(document(), title='Release 7', command='make <demo>').encode())"
     )
     again = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent.parent)],
                            capture_output=True, check=True)  # fmt: skip

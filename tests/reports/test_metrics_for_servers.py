@@ -7,9 +7,9 @@ import re
 from xml.etree import ElementTree as ET
 
 import pytest
-from report_documents import SPITEFUL, document, gate, spiteful
 from hypothesis import given
 from hypothesis import strategies as st
+from report_documents import SPITEFUL, document, gate, spiteful
 
 from fairtest.gates.result import Estimate, Verdict
 from fairtest.reports.openmetrics import render

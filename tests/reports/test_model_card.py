@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from report_documents import SPITEFUL, document, gate, spiteful
 from huggingface_hub import ModelCard
+from report_documents import SPITEFUL, document, gate, spiteful
 
 from fairtest.errors import StoreError
 from fairtest.reports.model_card import BEGIN, END, merged, released_arm, results, section, write_card

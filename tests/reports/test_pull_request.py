@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from report_documents import SPITEFUL, document, gate, spiteful
 from hypothesis import given
 from hypothesis import strategies as st
+from report_documents import SPITEFUL, document, gate, spiteful
 
 from fairtest.errors import StoreError
 from fairtest.gates.result import Verdict
