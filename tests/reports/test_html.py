@@ -147,7 +147,8 @@ def test_the_same_document_gives_the_same_bytes(made):
     assert render(document(), title="Release 7", command="make <demo>") == made
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from report_documents import document;"
-        " from fairtest.reports.html import render; sys.stdout.buffer.write(render(document(), title='Release 7', command='make <demo>').encode())"
+        " from fairtest.reports.html import render;"
+        " sys.stdout.buffer.write(render(document(), title='Release 7', command='make <demo>').encode())"
     )
     again = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent.parent)],
                            capture_output=True, check=True)  # fmt: skip
