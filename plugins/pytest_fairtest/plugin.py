@@ -39,7 +39,7 @@ def _seeds(text: str) -> int | str:
 _OPTIONS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
     "seeds": ("--fairtest-seeds", _seeds, "N", "train every arm with N seeds; auto: more while a gate is undecided"),
     "cache_dir": ("--fairtest-cache-dir", str, "DIR", "keep trained and scored runs in DIR"),
-    "report_dir": ("--fairtest-report", str, "DIR", "write report.json and report.md into DIR"),
+    "report_dir": ("--fairtest-report", str, "DIR", "write the report into DIR, with a page (report.html)"),
     "undecided": ("--fairtest-undecided", str, "POLICY", "what UNDECIDED does to a test: fail, warn, skip, auto"),
 }
 
@@ -169,7 +169,9 @@ def pytest_runtest_makereport(
         # Once a test: at its end, or where it failed, so that a failing fixture and an interrupted session are told
         # too.
         del item.stash[_FAIRNESS]
-        setattr(report, _PAYLOAD, _payload(helpers, item.nodeid, unfinished=report.outcome == "failed"))
+        payload = _payload(helpers, item.nodeid, unfinished=report.outcome == "failed")
+        setattr(report, _PAYLOAD, payload)
+        _add_properties(item, report, payload)
     return report
 
 
@@ -187,17 +189,42 @@ def _payload(helpers: Fairness, test: str, *, unfinished: bool) -> dict[str, Any
     return plain
 
 
+def _add_properties(item: pytest.Item, report: pytest.TestReport, payload: dict[str, Any]) -> None:
+    """The gates as properties of the test, which JUnit XML takes from its last report."""
+    from fairtest.reports.properties import properties
+
+    pairs = properties(payload["gates"])
+    item.user_properties += pairs
+    if report.when == "teardown":
+        report.user_properties += pairs
+
+
 class _Recorder:
     """Takes in what tests measured; on the controller too, where reports of workers arrive."""
 
     def __init__(self, collected: Collected) -> None:
         self._collected = collected
+        self._outcomes: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A report that carries a record."""
+        """A report that carries a record: its gates learn how their test ended, and where it stands."""
+        if report.when == "call":
+            self._outcomes[report.nodeid] = _outcome(report)
         payload = getattr(report, _PAYLOAD, None)
-        if payload is not None:
-            self._collected.add(payload)
+        if payload is None:
+            return
+        file, line, _ = report.location
+        outcome = self._outcomes.pop(report.nodeid, report.outcome)
+        for gate in payload["gates"]:
+            gate["outcome"] = outcome
+            gate["location"] = [file, (line or 0) + 1]
+        self._collected.add(payload)
+
+
+def _outcome(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.skipped else "xpassed"
+    return report.outcome
 
 
 @pytest.hookimpl(trylast=True)
@@ -211,7 +238,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
     try:
         settings = _session_settings(config)
-        collected.write(settings)
+        collected.write(settings, page=config.getoption("fairtest_report_dir") is not None)
         collected.lines = baselines.finish(session, collected.baselines)
     except FairtestError as error:
         collected.problem = str(error)

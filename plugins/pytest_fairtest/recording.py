@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -105,10 +106,14 @@ class Collected:
             seconds=time.monotonic() - self.began,
         )
 
-    def write(self, settings: Settings) -> None:
-        """Writes report.json and report.md."""
+    def write(self, settings: Settings, *, page: bool) -> None:
+        """Writes report.json and report.md, and the summary of a GitHub job where there is one.
+
+        `page`: report.html and metrics.txt (OpenMetrics) too; drawing takes a second that nobody else should wait for.
+        """
         from fairtest.reports import dump, write_text
         from fairtest.reports.markdown import render
+        from fairtest.reports.pull_request import append_summary
 
         self.document = self.build(settings)
         directory = Path(settings.report_dir)
@@ -116,6 +121,13 @@ class Collected:
             write_text(directory / "report.json", dump(self.document)),
             write_text(directory / "report.md", render(self.document)),
         ]
+        append_summary(self.document)
+        if page:
+            from fairtest.reports import openmetrics
+            from fairtest.reports.html import write_html
+
+            write_text(directory / "metrics.txt", openmetrics.render(self.document))
+            self.paths.append(write_html(directory / "report.html", self.document))
 
     def rows(self, width: int) -> list[tuple[str, str]]:
         """(verdict, line) of the summary table."""
@@ -133,6 +145,10 @@ class Collected:
             lines += notes(self.document["gates"])
             lines += self.lines
             lines.append(totals(self.document["summary"]))
+        if self.document is not None and os.environ.get("GITHUB_ACTIONS") == "true":
+            from fairtest.reports.pull_request import workflow_commands
+
+            lines += workflow_commands(self.document)
         if self.paths:
             shown = [path.relative_to(here) if path.is_relative_to(here) else path for path in self.paths]
             lines.append("report: " + ", ".join(map(str, shown)))
