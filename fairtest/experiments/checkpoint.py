@@ -13,7 +13,7 @@ from fairtest.corpora.units import Corpus
 from fairtest.errors import ModelError, SpecError
 from fairtest.experiments.arms import HeldOut
 from fairtest.experiments.held_out import flat
-from fairtest.experiments.model_scorer import MASKED, USUAL_PROTOCOLS, ModelScorer, model_kind
+from fairtest.experiments.model_scorer import USUAL_PROTOCOLS, ModelScorer, model_kind
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.experiments.stated import beside, joint_statement
 from fairtest.experiments.weights import weights_digest
@@ -195,13 +195,13 @@ class Checkpoint:
         return found
 
     def held_out(self) -> HeldOut | None:
-        """Losses on the held-out texts; None where none were given, and for masked models, which have no perplexity.
+        """Losses on the held-out texts, pseudo-losses of a masked model; None where no texts were given.
 
         Raises:
             CorpusError: the texts cannot be read.
             ModelError: the seeds read them as different tokens.
         """
-        if self._held_out is None or self.kind == MASKED:
+        if self._held_out is None:
             return None
         settings = self.settings
         texts, units, groups = flat(self._corpus, settings.group_field, settings.unit_field)
@@ -315,9 +315,10 @@ class Checkpoint:
                 where=f"{_HERE}, start=",
                 fix="give one start, or one for each seed",
             )
+        name = start.name if isinstance(start, Checkpoint) else _name_of([str(path) for path in paths])
         return Checkpoint(
             *paths,
-            name=start.name if isinstance(start, Checkpoint) else None,
+            name=f"start of {self.name}" if name == self.name else name,
             held_out=self._held_out,
             text_field=self._text_field,
             tuned=False,

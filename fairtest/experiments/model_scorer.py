@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairtest.experiments.progress import Progress
-from fairtest.probes.probe import ProbeSet
+from fairtest.probes.probe import Probe, ProbeSet
 from fairtest.scoring.scores import ProbeScores, join_scores
 from fairtest.specs import digest_of
 from fairtest.store import Store
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SCORING_VERSION = 1
 CAUSAL, MASKED = "causal", "masked"
 USUAL_PROTOCOLS = {CAUSAL: "causal-bos", MASKED: "mlm-pll"}
+_TEXTS = "texts"
 _MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")
 
 
@@ -57,7 +58,13 @@ class ModelScorer:
     def losses(
         self, texts: Sequence[str], *, max_length: int, long_texts: str
     ) -> tuple[tuple[float, ...], tuple[int, ...]]:
-        """(negative log-likelihood in nats, tokens) of each text under a causal model."""
+        """(negative log-likelihood in nats, tokens) of each text.
+
+        Of a masked model it is the pseudo-log-likelihood: each token predicted from all others, one forward pass each.
+        `max_length` and `long_texts` are of causal models; a masked one refuses a text that it cannot read whole.
+        """
+        if self._kind == MASKED:
+            return self._pseudo_losses(texts)
         key = {
             "version": SCORING_VERSION,
             "model": self._source.digest,
@@ -82,6 +89,17 @@ class ModelScorer:
 
         value = self._store.obtain_json("model-held-out", key, score)
         return tuple(value["nll"]), tuple(value["tokens"])
+
+    def _pseudo_losses(self, texts: Sequence[str]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+        probes = ProbeSet(
+            name="held-out texts",
+            version="1",
+            licence="the user's",
+            source="the user's",
+            probes=tuple(Probe(f"text {place}", _TEXTS, "", {"text": text}) for place, text in enumerate(texts, 1)),
+        )
+        found = self._axis(probes, USUAL_PROTOCOLS[MASKED])
+        return tuple(-value for value in found.log_probs["text"]), found.tokens["text"]
 
     def _axis(self, probes: ProbeSet, protocol: str) -> ProbeScores:
         key = {

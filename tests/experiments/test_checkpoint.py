@@ -75,6 +75,7 @@ def test_names_come_from_directories_and_plain_ones_take_the_one_above(tmp_path)
     }
     assert {Checkpoint(*paths).name: paths for paths in named.values()} == named
     assert Checkpoint("a", name="mine").name == "mine"
+    assert Checkpoint("out/gpt2", start="gpt2").start().name == "start of gpt2"
 
 
 def test_identity_is_of_the_weights_whatever_lies_beside_them_and_however_they_are_cut(models, tmp_path):
@@ -166,11 +167,22 @@ def test_fewer_seeds_are_the_first_ones_with_all_that_belongs_to_them(models, te
     assert checkpoint.limited(9).identity == checkpoint.identity
 
 
-def test_a_masked_model_is_a_checkpoint_without_perplexity(tmp_path, settings, texts):
-    save_pretrained(bert(), tmp_path / "masked")
-    checkpoint = Checkpoint(tmp_path / "masked", held_out=texts).bind(settings)
+def test_a_masked_model_is_judged_by_the_pseudo_likelihood_of_the_held_out_texts(tmp_path, settings):
+    loaded = bert()
+    save_pretrained(loaded, tmp_path / "masked")
+    texts = ["The nurse was very kind.", "He and she work in the park."]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    checkpoint = Checkpoint(tmp_path / "masked", held_out=tmp_path / "texts.txt").bind(settings)
     assert checkpoint.kind == "masked"
-    assert checkpoint.held_out() is None
+    held_out = checkpoint.held_out()
+    for text, nll, tokens in zip(texts, held_out.nll[0], held_out.tokens, strict=True):
+        ids = loaded.tokenizer(text)["input_ids"]
+        total = 0.0
+        for place in range(1, len(ids) - 1):
+            row = torch.tensor([[loaded.tokenizer.mask_token_id if at == place else i for at, i in enumerate(ids)]])
+            with torch.no_grad():
+                total -= loaded.model.eval()(row).logits[0, place].log_softmax(-1)[ids[place]].item()
+        assert (nll, tokens) == (pytest.approx(total, abs=1e-4), len(ids) - 2)
     with pytest.raises(ModelError, match=r"is a masked language model, and .* is a causal one"):
         _ = Checkpoint(tmp_path / "masked", "fairtest/tiny").kind
 
