@@ -34,7 +34,7 @@ def test_the_loop_trains_what_the_gates_judge(trained):
     assert [gate["verdict"] for gate in report["gates"]] == ["PASS"] * 3
     assert {gate["seeds"] for gate in report["gates"]} == {3}
     # The corpus has less of the stereotype than the base model: training unlearns some, counterfactuals all they can.
-    assert all(gate["change"]["high"] < 0 for gate in report["gates"] if gate["gate"] == "no_amplification")
+    assert all(gate["change"]["value"] < -0.1 for gate in report["gates"] if gate["gate"] == "no_amplification")
     cda = report["arms"]["cda"]
     assert cda["data"]["trainer"] == "conftest.train"
     assert [run["views_per_unit"] for run in cda["training"]] == [2, 2, 2]

@@ -52,7 +52,7 @@ class Workers:
         Raises:
             TrainingError: a process died. Errors of a run are raised as they are.
         """
-        futures: dict[Future[float | None], Job] = {self._pool.submit(_work, job): job for job in jobs}
+        futures: dict[Future[float | None], Job] = {self._pool.submit(work, job): job for job in jobs}
         waiting = set(futures)
         try:
             while waiting:
@@ -95,7 +95,8 @@ def _leave_quietly() -> None:
     signal.signal(signal.SIGINT, leave)
 
 
-def _work(job: Job) -> float | None:
+def work(job: Job) -> float | None:
+    """Trains and scores one run, in a process of its own; the seconds its training took, None where it was there."""
     if _interrupted:
         sys.exit(1)
     from fairtest.experiments.experiment import Experiment
@@ -113,6 +114,9 @@ def _work(job: Job) -> float | None:
 def _trainer(job: Job) -> Any:
     if job.trainer is None:
         return None
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # bars of several processes on one terminal are no bars
     try:
         return pickle.loads(job.trainer)  # noqa: S301 - a parent of this process made it, from its own memory
     except Exception as error:
