@@ -56,7 +56,7 @@ def build_document(
         "settings": {
             name: {"value": _without_directory(name, value), "origin": settings.origin.get(name, "default")}
             for name, value in settings.as_dict().items()
-            if name not in ("cache_dir", "report_dir", "data_dir")
+            if name not in ("baseline_dir", "cache_dir", "report_dir", "data_dir")
         },
         "environment": environment(),
     }

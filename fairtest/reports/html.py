@@ -176,7 +176,7 @@ def _forest_row(place: int, gate: sections.Gate) -> plots.ForestRow:
         label=f"#{place} {gate_name(gate)[1]}",
         verdict=gate["verdict"],
         interval=plots.Interval.of(gate["change"]),
-        allowed=float(gate["allowed"]),
+        allowed=plots.drawable(gate["allowed"]),
         shown=sections.measured_text(gate),
     )
 

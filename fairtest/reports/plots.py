@@ -23,7 +23,14 @@ _ROW = 22.0
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _VERDICT_MARKERS = {"PASS": "o", "FAIL": "s", "UNDECIDED": "D"}
 _STYLES = ("-", "--", "-.", ":")
+_LARGEST = 1e100
 _FAR = 4.0  # an interval is cut where it goes on for more than so many times the median width of all
+
+
+def drawable(number: Any) -> float:
+    """A number of the document (infinite ones are texts there); one beyond any axis is infinite."""
+    value = float(number)
+    return math.copysign(math.inf, value) if abs(value) > _LARGEST else value
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,8 @@ class Interval:
         """Of an estimate of the document; None where there is none, or its value is no number."""
         if data is None:
             return None
-        found = cls(*(float(data[name]) for name in ("value", "low", "high")))
-        return found if math.isfinite(found.value) and not math.isnan(found.low + found.high) else None
+        value, low, high = (drawable(data[name]) for name in ("value", "low", "high"))
+        return None if not math.isfinite(value) or math.isnan(low) or math.isnan(high) else cls(value, low, high)
 
 
 @dataclass(frozen=True)
@@ -105,12 +112,12 @@ def forest(
         axes.set_ylim(lines, 0)
         axes.set_yticks([])
         axes.set_xlabel(cut(axis, 60))
-        axes.axvline(neutral, color=colour("line"), linewidth=1, zorder=1)
         place = 0.0
         for heading, block in blocks:
             _label(axes, -240, place + 0.62, cut(heading, 80), weight="bold")
             place += 1
             for row in block:
+                axes.plot([neutral] * 2, [place, place + 1], color=colour("line"), linewidth=1, zorder=1)
                 _forest_row(axes, row, place, low, high)
                 place += 1
         return svg(figure, name=name, title=title, description=description)
@@ -119,11 +126,11 @@ def forest(
 def _forest_row(axes: Axes, row: ForestRow, place: float, low: float, high: float) -> None:
     from matplotlib.patches import Rectangle
 
-    middle = place + 0.5
+    middle, allowed = place + 0.5, min(max(row.allowed, low), high)
     _label(axes, -230, middle, cut(row.label, 33))
     _label(axes, 310, middle, cut(row.shown, 26))
-    axes.add_patch(Rectangle((row.allowed, place), max(high - row.allowed, 0), 1, color=colour("zone"), linewidth=0))
-    axes.plot([row.allowed] * 2, [place, place + 1], color=colour("muted"), linewidth=1.5, solid_capstyle="butt")
+    axes.add_patch(Rectangle((allowed, place), high - allowed, 1, color=colour("zone"), linewidth=0))
+    axes.plot([allowed] * 2, [place, place + 1], color=colour("muted"), linewidth=1.5, solid_capstyle="butt")
     if row.interval is not None:
         mark = colour(row.verdict) if row.verdict in _VERDICT_MARKERS else colour("ink")
         marker = _VERDICT_MARKERS.get(row.verdict, "o")
