@@ -252,8 +252,8 @@ def test_a_gate_without_a_value_is_in_the_table_and_breaks_no_drawing():
     assert "<svg" in render(document(gates=odd))
 
 
-@settings(max_examples=40)
-@given(st.lists(st.floats().map(lambda one: one if abs(one) > 1e-200 else 0.0), min_size=4, max_size=4))
+@settings(max_examples=20)
+@given(st.lists(st.floats().map(lambda one: 0.0 if abs(one) < 1e-200 else one), min_size=4, max_size=4))
 def test_any_number_is_drawn_or_left_out(numbers):
     value, low, high, allowed = numbers
     one = gate(change=Estimate(value, low, high), allowed=allowed, levels={"dp_cda": Estimate(value, low, high)})
