@@ -167,6 +167,15 @@ def test_fewer_seeds_are_the_first_ones_with_all_that_belongs_to_them(models, te
     assert checkpoint.limited(9).identity == checkpoint.identity
 
 
+def test_a_report_learns_digests_and_no_path(models, texts, settings):
+    checkpoint = Checkpoint(*models, start="fairtest/tiny", held_out=texts).bind(settings)
+    told = checkpoint.describe()
+    assert told["weights"] == list(checkpoint.identity)
+    assert (told["kind"], told["start"], told["held_out_texts"]) == ("causal", "fairtest/tiny", 20)
+    assert str(models[0].parent) not in str(told)
+    assert Checkpoint(models[0]).describe()["start"] is None
+
+
 def test_a_masked_model_is_judged_by_the_pseudo_likelihood_of_the_held_out_texts(tmp_path, settings):
     loaded = bert()
     save_pretrained(loaded, tmp_path / "masked")
