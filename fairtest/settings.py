@@ -22,6 +22,8 @@ from fairtest.specs import AXIS_FILES, CDA, DP, UNITS, Arm, Training, standard_a
 
 UNDECIDED_CHOICES = ("auto", "fail", "warn", "skip")
 FAMILY_CHOICES = ("show", "enforce")
+TRAIN_CHOICES = ("auto", "never", "always")
+PROCESSES = "processes"
 AUTO = "auto"
 # Seeds that seeds="auto" begins with: two give no variance to speak of.
 FIRST_LOOK = 3
@@ -59,6 +61,8 @@ class Settings:
         threads: CPU threads for torch; 0: all cores.
         workers: processes that train the seeds of an arm side by side, each with `threads` threads and a model of its
             own.
+        executor: what trains several runs at once: "processes" (`workers` of them), or one that a package brings.
+        train: "auto" trains what is not in the store, "never" refuses to, "always" trains each run anew, once a session.
         baseline_dir: where the values lie that `assert_no_regression` compares with; belongs into your repository.
         cache_dir: the store. report_dir: where reports are written.
     """
@@ -108,6 +112,8 @@ class Settings:
     undecided: str = "auto"
     threads: int = 0
     workers: int = 1
+    executor: str = "processes"
+    train: str = "auto"
     baseline_dir: str = "fairtest-baselines"
     cache_dir: str = ".fairtest"
     report_dir: str = ".fairtest/report"
@@ -126,7 +132,11 @@ class Settings:
         for name, least in (("workers", 1), ("threads", 0), ("max_seeds", FIRST_LOOK)):
             if getattr(self, name) < least:
                 raise _bad(self, name, f"a whole number of at least {least}")
-        for name, choices in (("undecided", UNDECIDED_CHOICES), ("family", FAMILY_CHOICES)):
+        for name, choices in (
+            ("undecided", UNDECIDED_CHOICES),
+            ("family", FAMILY_CHOICES),
+            ("train", TRAIN_CHOICES),
+        ):
             if getattr(self, name) not in choices:
                 raise _bad(self, name, f"one of {', '.join(choices)}")
         _check_seeds(self)

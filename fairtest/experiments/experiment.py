@@ -5,14 +5,17 @@ Only a miss imports torch: keys are digests of files and texts, values come from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.units import Corpus
-from fairtest.errors import SpecError
+from fairtest.errors import SpecError, StoreError
 from fairtest.experiments.arms import HeldOut, TunedArm
 from fairtest.experiments.built_in import BuiltIn
+from fairtest.experiments.executors import Executor, executor_of
 from fairtest.experiments.held_out import flat
 from fairtest.experiments.inputs import Inputs
 from fairtest.experiments.model_scorer import SCORING_VERSION
@@ -22,20 +25,21 @@ from fairtest.experiments.stated import PRIVACY_FILE
 from fairtest.privacy.statement import PrivacyStatement
 from fairtest.probes.probe import ProbeSet
 from fairtest.scoring.scores import ProbeScores, join_scores
-from fairtest.settings import Settings
+from fairtest.settings import PROCESSES, Settings
 from fairtest.specs import Arm, digest_of
 from fairtest.store import Entry, Store
 from fairtest.training.sources import ModelSource
 
 if TYPE_CHECKING:
     from fairtest.augmentation import UnitViews
-    from fairtest.experiments.workers import Workers
     from fairtest.privacy.accounting import PrivacyPlan
     from fairtest.training.models import LoadedModel
 
 # Raised when a change of the library changes what the same spec trains: old entries are then not found.
 TRAINING_VERSION = 2
 PROTOCOL = "causal-bos"
+# Under train = "always", runs of one session (its worker processes too) are told from those of others by this.
+SESSION_VARIABLE = "FAIRTEST_SESSION"
 
 
 class Experiment:
@@ -64,7 +68,7 @@ class Experiment:
         self.inputs = Inputs(settings)
         self.ledger: dict[str, dict[str, Any]] = {}
         self._specs: dict[str, Arm] = {}
-        self._workers: Workers | None = None
+        self._executor: Executor | None = None
         self._runs: BuiltIn | OwnTrainer = BuiltIn(self) if trainer is None else OwnTrainer(self, trainer)
 
     def arm(self, spec: Arm) -> TunedArm:
@@ -124,6 +128,8 @@ class Experiment:
         }
         if spec.cda is not None:
             key["augmentation"] = [self.inputs.lexicon_digest(axis) for axis in spec.cda.axes]
+        if self.settings.train == "always":
+            key["session"] = os.environ.setdefault(SESSION_VARIABLE, uuid.uuid4().hex)
         return key | self._runs.key(spec)
 
     def run_digest(self, spec: Arm, seed: int) -> str:
@@ -141,17 +147,19 @@ class Experiment:
         protocol: str | None = None,
     ) -> None:
         """Trains the runs that are not there side by side, if there are two or more and settings.workers allows it."""
-        if self.settings.workers < 2 or spec.training is None:
+        if spec.training is None or (self.settings.workers < 2 and self.settings.executor == PROCESSES):
             return
         if probe_set is not None and axis is not None:
             self.probe_set(probe_set).only(axis)  # a wrong name is told before anything is trained
         missing = [seed for seed in seeds if self.store.find("run", self._run_key(spec, seed)) is None]
+        if missing and self.settings.train == "never":
+            raise self._not_there(spec, missing[0])
         if len(missing) < 2 or not self._runs.ready(spec):
             return
-        if self._workers is None:
-            from fairtest.experiments.workers import Workers
-
-            self._workers = Workers(self.settings.workers)
+        if self._executor is None:
+            self._executor = executor_of(self.settings)
+        if self._executor is None:
+            return
         from fairtest.experiments.workers import Job
 
         trainer = self._runs.trainer_bytes
@@ -159,12 +167,12 @@ class Experiment:
         label = f"train {spec.name}, {len(jobs)} seeds"
         try:
             with self.progress.work(label, len(jobs), "seed") as advance:
-                for job, seconds in self._workers.run(jobs):
+                for job, seconds in self._executor.run(jobs):
                     digest = self.run_digest(spec, job.seed)
                     self.ledger[digest] = {"arm": spec.name, "seed": job.seed, "seconds": seconds}
                     advance()
         except BaseException:
-            self._workers = None
+            self._executor = None
             raise
 
     def training_record(self, spec: Arm, seed: int) -> dict[str, Any]:
@@ -173,10 +181,22 @@ class Experiment:
 
     def _run(self, spec: Arm, seed: int) -> Entry:
         entry = self.store.obtain(
-            "run", self._run_key(spec, seed), lambda directory: self._runs.train(spec, seed, directory)
+            "run", self._run_key(spec, seed), lambda directory: self._train(spec, seed, directory)
         )
         self._used(spec, seed, entry)
         return entry
+
+    def _train(self, spec: Arm, seed: int, directory: Path) -> Mapping[str, Any]:
+        if self.settings.train == "never":
+            raise self._not_there(spec, seed)
+        return self._runs.train(spec, seed, directory)
+
+    def _not_there(self, spec: Arm, seed: int) -> StoreError:
+        return StoreError(
+            f"the run of arm {spec.name!r} with seed {seed} is not in the store, and train = 'never'",
+            where=f"store {self.settings.cache_dir}",
+            fix="train it where training is allowed and share the store, or set train = 'auto'",
+        )
 
     def _note(self, spec: Arm, seed: int) -> None:
         """Puts a run that is used through its stored scores into the ledger."""

@@ -4,8 +4,10 @@ use it pays nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,8 @@ _OPTIONS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
     "seeds": ("--fairtest-seeds", _seeds, "N", "train every arm with N seeds; auto: more while a gate is undecided"),
     "cache_dir": ("--fairtest-cache-dir", str, "DIR", "keep trained and scored runs in DIR"),
     "report_dir": ("--fairtest-report", str, "DIR", "write the report into DIR, with a page (report.html)"),
+    "train": ("--fairtest-train", str, "WHEN", "auto: what is not in the store; never; always: every run anew"),
+    "executor": ("--fairtest-executor", str, "NAME", "what trains several runs at once: processes, or of a package"),
     "undecided": ("--fairtest-undecided", str, "POLICY", "what UNDECIDED does to a test: fail, warn, skip, auto"),
 }
 
@@ -62,6 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_EXPERIMENTS] = {}
     config.stash[_COLLECTED] = Collected(began=time.monotonic())
     config.pluginmanager.register(_Recorder(config.stash[_COLLECTED]), "fairtest-recorder")
+    if config.getoption("fairtest_train") == "always" and not _is_worker(config):
+        os.environ["FAIRTEST_SESSION"] = uuid.uuid4().hex  # workers inherit it, so that they share what is trained
     baselines.configure(config)
     planning.configure(config)
 
