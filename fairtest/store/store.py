@@ -8,7 +8,7 @@ for the one that makes it.
 Layout under the root:
     entries/<kind>/<digest>/entry.json   the key, the files with sizes and SHA-256, when it was made
     entries/<kind>/<digest>/...          the entry's own files (safetensors and JSON only)
-    locks/  work/                        locks; entries in the making
+    locks/  work/                        locks and leases (fairtest.store.use); entries in the making
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from filelock import FileLock
 
 from fairtest.errors import StoreError
 from fairtest.specs import digest_of
+from fairtest.store import use
 
 SCHEMA = 1
 ALLOWED_SUFFIXES = (".json", ".safetensors")
@@ -51,7 +52,7 @@ class Entry:
             StoreError: the entry has no such file, or the file was changed.
         """
         path = self.path / name
-        if name in self.files and path.is_file() and _sha256(path) != self.files[name]["sha256"]:
+        if name in self.files and path.is_file() and sha256_of(path) != self.files[name]["sha256"]:
             raise StoreError(
                 f"store entry {self.kind}/{self.digest[:12]} is damaged: {name} is not what was written",
                 where=str(self.path),
@@ -98,7 +99,7 @@ class Store:
         Raises:
             StoreError: the entry is there but damaged.
         """
-        return self._read(kind, digest_of(key))
+        return self._used(kind, digest_of(key))
 
     def obtain(self, kind: str, key: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """The entry of this key, made by `make(directory)` unless it is there.
@@ -111,17 +112,17 @@ class Store:
             StoreError: a damaged entry, a file type the store does not hold, or a disk error.
         """
         digest = digest_of(key)
-        found = self._read(kind, digest)
+        found = self._used(kind, digest)
         if found is not None:
             return found
         with self._lock(kind, digest):
-            found = self._read(kind, digest)
+            found = self._used(kind, digest)
             if found is not None:
                 return found
             # Whoever was killed while making this entry left its scraps; holding the lock, they are ours to remove.
-            for scraps in (self.root / "work").glob(f"{kind}-{digest[:12]}-*"):
+            for scraps in (self.root / "work").glob(f"{lock_name(kind, digest)}-*"):
                 shutil.rmtree(scraps, ignore_errors=True)
-            work = self.root / "work" / f"{kind}-{digest[:12]}-{uuid.uuid4().hex[:8]}"
+            work = self.root / "work" / f"{lock_name(kind, digest)}-{uuid.uuid4().hex[:8]}"
             work.mkdir()
             try:
                 result = dict(make(work))
@@ -137,7 +138,7 @@ class Store:
                 ) from error
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-        entry = self._read(kind, digest)
+        entry = self._used(kind, digest)
         if entry is None:
             raise StoreError("a store entry vanished while it was made", where=str(self.root), fix="run again")
         return entry
@@ -160,12 +161,21 @@ class Store:
             if entry is not None:
                 yield entry
 
+    def _used(self, kind: str, digest: str) -> Entry | None:
+        """The entry, marked so that no clean-up takes it while this process lives."""
+        path = self._place(kind, digest)
+        if path.is_dir():
+            use.renew(self.root, path)
+        else:
+            use.forget(self.root, path)
+        return self._read(kind, digest)
+
     def _place(self, kind: str, digest: str) -> Path:
         return self.root / "entries" / kind / digest
 
     @contextlib.contextmanager
     def _lock(self, kind: str, digest: str) -> Iterator[None]:
-        with FileLock(self.root / "locks" / f"{kind}-{digest[:32]}.lock"):
+        with FileLock(lock_file(self.root, kind, digest)):
             yield
 
     def _seal(self, work: Path, kind: str, digest: str, key: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -180,7 +190,7 @@ class Store:
                     fix="write the data as JSON or safetensors",
                 )
             name = path.relative_to(work).as_posix()
-            files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         document = {
             "schema": SCHEMA,
             "kind": kind,
@@ -190,13 +200,21 @@ class Store:
             "files": files,
             "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        (work / "entry.json").write_text(_dump(document), encoding="utf-8")
+        (work / use.ENTRY_FILE).write_text(_dump(document), encoding="utf-8")
 
     def _read(self, kind: str, digest: str) -> Entry | None:
         path = self._place(kind, digest)
         if not path.is_dir():
             return None
-        document = load_json(path / "entry.json")
+        try:
+            return self._checked(kind, digest, path)
+        except StoreError:
+            if not path.is_dir():  # taken away between two looks
+                return None
+            raise
+
+    def _checked(self, kind: str, digest: str, path: Path) -> Entry:
+        document = load_json(path / use.ENTRY_FILE)
         damaged = [
             name
             for name, facts in document["files"].items()
@@ -210,6 +228,16 @@ class Store:
                 fix="remove this directory: the entry will be made again",
             )
         return Entry(kind, digest, path, document["key"], document["result"], document["files"])
+
+
+def lock_name(kind: str, digest: str) -> str:
+    """What the lock of an entry is called, and the beginning of the name under which it is made."""
+    return f"{kind}-{digest[:32]}"
+
+
+def lock_file(root: Path, kind: str, digest: str) -> Path:
+    """Locked while the entry is made."""
+    return root / "locks" / f"{lock_name(kind, digest)}.lock"
 
 
 def load_json(path: Path) -> dict[str, Any]:
@@ -235,7 +263,8 @@ def _dump(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
