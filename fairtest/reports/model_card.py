@@ -68,7 +68,7 @@ def section(document: Mapping[str, Any], arm: str) -> str:
     lines = [BEGIN, "## Fairness and privacy", ""]
     lines += [f"Measured with fairtest {escape(version)} on {escape(document['made_at'])}, as arm {escape(arm)}.", ""]
     lines += _verdicts(gates) + _privacy(found) + _levels(document, arm)
-    limits = sections.limits(gates)
+    limits = sections.limits(gates, by_number=False)
     if limits:
         lines += ["### What limits these verdicts", "", *(f"- {escape(text)}" for text in limits), ""]
     described = sections.data_lines({arm: found})

@@ -29,7 +29,7 @@ _ROOM = 200  # for the line that says how much was left out
 
 def summary(document: Mapping[str, Any], *, title: str = "fairtest", limit: int = SUMMARY_LIMIT) -> str:
     """The short form of a report as Markdown of at most `limit` bytes: verdict, one row a gate (what does not hold
-    first), privacy in one paragraph an arm.
+    first), and the numbers of each privacy statement.
     """
     document = showable(document)
     gates = sections.numbered(document["gates"])
@@ -41,9 +41,9 @@ def summary(document: Mapping[str, Any], *, title: str = "fairtest", limit: int 
     ]
     header, rows = _table(ordered)
     tail = [f"- {_cell(text)}" for text in sections.limits(document["gates"])]
-    for name, arm in document["arms"].items():
-        if arm.get("privacy"):
-            tail += ["", f"**{_cell(name)}**: {escape(arm['privacy'])}"]
+    private = sections.privacy_table(document["arms"])
+    if private.rows:
+        tail += ["", *table(private.header, [tuple(map(_cut, row)) for row in private.rows])]
     return _fitted(head, header, rows, ["", *tail], limit)
 
 

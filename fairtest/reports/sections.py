@@ -94,12 +94,14 @@ def by_verdict(gates: Sequence[Numbered]) -> list[tuple[str, str, list[tuple[int
     return groups
 
 
-def limits(gates: Sequence[Gate]) -> list[str]:
-    """What limits the verdicts, without the words that mark a line of a terminal."""
+def limits(gates: Sequence[Gate], *, by_number: bool = True) -> list[str]:
+    """What limits the verdicts, without the words that mark a line of a terminal. `by_number`: gates are shown with
+    their numbers, so that one may be told by it.
+    """
     texts = [note.removeprefix("note: ") for note in notes(gates)]
     if texts and family_note(gates):
         lost = [str(place) for place, gate in numbered(gates) if gate in weakened(gates)]
-        named = f"gate{'s' * (len(lost) > 1)} {', '.join(lost)}: " if lost else ""
+        named = f"gate{'s' * (len(lost) > 1)} {', '.join(lost)}: " if lost and by_number else ""
         texts[0] = f"{named}{texts[0].removeprefix('* ')}"
         texts[0] = f"{texts[0][0].upper()}{texts[0][1:]}"
     return [f"{text}." for text in texts]
