@@ -62,7 +62,7 @@ class Settings:
         workers: processes that train the seeds of an arm side by side, each with `threads` threads and a model of its
             own.
         executor: what trains several runs at once: "processes" (`workers` of them), or one that a package brings.
-        train: "auto" trains what is not in the store, "never" refuses to, "always" trains each run anew, once a session.
+        train: "auto" trains what is not in the store, "never" refuses to, "always" trains each run anew once a session.
         baseline_dir: where the values lie that `assert_no_regression` compares with; belongs into your repository.
         cache_dir: the store. report_dir: where reports are written.
     """

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from fairtest.errors import warn_user
-from fairtest.experiments.arms import Measured
+from fairtest.experiments.arms import Measured, TunedArm
+from fairtest.experiments.checkpoint import Checkpoint
 from fairtest.gates.compare import require_arms, scope
 from fairtest.gates.decision import Decision, ThresholdWarning, decided, guarded, require_finite
 from fairtest.gates.guards import augmented_guards, guards_of, same_texts, start_of, trained_guard
@@ -107,8 +108,11 @@ def judge_privacy_claim(
         require_finite("max_delta", max_delta)
     require_arms(arm)
     statement = arm.statement()
+    # A claim of others is derived anew from its own numbers.
+    elsewhere = isinstance(arm, Checkpoint) or (isinstance(arm, TunedArm) and arm.experiment.trainer is not None)
     problems = judge_privacy(
         statement,
+        recompute=elsewhere,
         max_epsilon=max_epsilon,
         max_delta=max_delta,
         unit=unit,

@@ -85,10 +85,6 @@ def compare(metric: str, *arms: Measured) -> Compared:
     values[first.name], ids, clusters = item_matrix(first, ref)
     scores = {first.name: scores_of(first, ref)}
     for other in others:
-        if other.name in values and other is not first and other.identity != first.identity:
-            raise GateSetupError(
-                f"two arms are called {other.name!r}", where="candidate, reference", fix="give each its own name"
-            )
         values[other.name], their_ids, _ = item_matrix(other, ref)
         scores[other.name] = scores_of(other, ref)
         _same_protocol(first, other, scores, ref)
@@ -108,15 +104,24 @@ def scope(*arms: Measured) -> tuple[int, str]:
 
 
 def require_arms(*arms: Measured) -> None:
-    """All are arms.
+    """All are arms, and no two that differ have one name.
 
     Raises:
-        GateSetupError: one is something else, a name for example.
+        GateSetupError: one is something else, a name for example, or results could not tell two of them apart.
     """
     for arm in arms:
         if not hasattr(arm, "held_out") or not hasattr(arm, "scores"):
             raise GateSetupError(
                 f"{arm!r} is no arm", where="candidate, reference", fix='give arms.dp or arms["dp"], not its name'
+            )
+    named: dict[str, Measured] = {}
+    for arm in arms:
+        other = named.setdefault(arm.name, arm)
+        if other is not arm and other.identity != arm.identity:
+            raise GateSetupError(
+                f"two arms are called {arm.name!r}",
+                where="candidate, reference",
+                fix="give each its own name: Checkpoint(..., name=)",
             )
 
 

@@ -207,6 +207,13 @@ class Fairness:
 
 def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:
     """What the report says of an arm; only of one whose runs are all there, so that reporting never trains."""
+    if isinstance(arm, Checkpoint):
+        statement = arm.statement()
+        return {
+            "checkpoint": arm.describe(),
+            "statement": None if statement is None else statement.as_dict(),
+            "privacy": "" if statement is None else statement.prose(),
+        }
     if not isinstance(arm, TunedArm) or not arm.tuned or not ledger or not set(arm.identity) <= set(ledger):
         return {}
     statement = arm.statement()

@@ -107,7 +107,8 @@ def fairtest_config(request: pytest.FixtureRequest) -> Settings:
 @pytest.fixture
 def fairtest_trainer() -> Callable[..., Any] | None:
     """What trains an arm instead of the built-in trainer: override it in conftest.py with a fixture that returns a
-    function (arm, units, seed, directory) -> directory of the checkpoint.
+    function (arm, units, seed, directory) -> directory of the checkpoint. It uses the seed it is given, and claims no
+    privacy unless it writes a privacy.json there.
     """
     return None
 
@@ -301,13 +302,13 @@ def _session_settings(
 def _experiment(config: pytest.Config, settings: Settings, trainer: Callable[..., Any] | None) -> Experiment:
     """One experiment for all tests with the same settings and trainer."""
     from fairtest.experiments.experiment import Experiment
+    from fairtest.experiments.trainer_identity import trainer_identity
 
     experiments = config.stash[_EXPERIMENTS]
-    key = (trainer, *sorted((name, str(value)) for name, value in settings.as_dict().items()))
+    identity = () if trainer is None else tuple(sorted(trainer_identity(trainer).items()))
+    key = (identity, *sorted((name, str(value)) for name, value in settings.as_dict().items()))
     if key not in experiments:
-        experiments[key] = Experiment(
-            settings, _store(settings), _progress(config), **({} if trainer is None else {"trainer": trainer})
-        )
+        experiments[key] = Experiment(settings, _store(settings), _progress(config), trainer)
     return experiments[key]  # type: ignore[no-any-return]
 
 
