@@ -56,6 +56,7 @@ class Times:
             float(entry.result["seconds"]) / int(entry.result["steps"])
             for entry in self.runs.values()
             if entry.key.get("model") == self.experiment.source.digest
+            and ("trainer" in entry.key) == (self.experiment.trainer is not None)
             and entry.key.get("corpus") == corpus
             and _kind(entry.key["arm"]) == wanted
             and entry.result.get("seconds")
