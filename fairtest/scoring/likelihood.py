@@ -368,26 +368,32 @@ def _log_probs(
     """Log-probabilities of each row's tokens from `starts` on, [tokens] in float64; `paths` says which states [P, d]
     predict its tokens from the second on.
 
-    Rows that begin alike predict the same token from the same prefix; the vocabulary head, the largest matrix of a
-    small model, is applied once to each such (prefix, next token), and not at all to what is context only.
+    Rows that begin alike predict the same token from the same prefix: each (prefix, next token) is looked up once. The
+    vocabulary head, the largest matrix of a small model, is applied once to each distinct prefix, whatever tokens
+    follow it, and not at all to what is context only.
     """
     nodes: dict[tuple[int, int], int] = {}
     places: dict[int, int] = {}
+    prefixes: dict[int, int] = {}
     positions: list[int] = []
     wanted: list[int] = []
+    of: list[int] = []
     members: list[int] = []
     for row, path, start in zip(rows, paths, starts, strict=True):
-        node = -1 - row[0]
+        prefix = -1 - row[0]
         for index, (state, token) in enumerate(zip(path, row[1:], strict=True), start=1):
-            node = nodes.setdefault((node, token), len(nodes))
-            if index < start:
-                continue
-            if node not in places:
-                places[node] = len(positions)
-                positions.append(state)
-                wanted.append(token)
-            members.append(places[node])
-    chosen = states[torch.tensor(positions, device=states.device)]
-    found = forward.log_probs_at(chosen, torch.tensor(wanted, device=states.device))
+            node = nodes.setdefault((prefix, token), len(nodes))
+            if index >= start:
+                if node not in places:
+                    if prefix not in prefixes:
+                        prefixes[prefix] = len(positions)
+                        positions.append(state)
+                    places[node] = len(wanted)
+                    wanted.append(token)
+                    of.append(prefixes[prefix])
+                members.append(places[node])
+            prefix = node
+    chosen, device = states[torch.tensor(positions, device=states.device)], states.device
+    found = forward.log_probs_of(chosen, torch.tensor(wanted, device=device), torch.tensor(of, device=device))
     each = found.double().cpu()[torch.tensor(members)]
     return torch.split(each, [len(row) - start for row, start in zip(rows, starts, strict=True)])

@@ -198,17 +198,22 @@ def _log_probs(
         targets.setdefault((row, position), {})[token] = 0.0
     done = 0
     most_rows = max(1, _MOST_LOGITS // forward.vocabulary)
+    waiting: list[_Context] = []
+    states: list[torch.Tensor] = []
     for batch in _batches(sorted(targets, key=lambda context: len(context[0])), batch_tokens, most_rows):
-        logits = forward.logits_at([row for row, _ in batch], [position for _, position in batch])
-        totals = logits.logsumexp(-1).double()
-        rows = torch.tensor([index for index, context in enumerate(batch) for _ in targets[context]])
-        tokens = torch.tensor([token for context in batch for token in targets[context]])
-        rows, tokens = rows.to(logits.device), tokens.to(logits.device)
-        answers = iter((logits[rows, tokens].double() - totals[rows]).tolist())
-        for context in batch:
-            for token in targets[context]:
-                targets[context][token] = next(answers)
+        states.append(forward.states_at([row for row, _ in batch], [position for _, position in batch]))
+        waiting += batch
         done += len(batch)
+        # The head is a large matrix, and reading it once for many rows is cheaper.
+        if len(waiting) >= forward.at_once or done == len(targets):
+            of = [index for index, context in enumerate(waiting) for _ in targets[context]]
+            tokens = [token for context in waiting for token in targets[context]]
+            found = forward.log_probs_of(torch.cat(states), torch.tensor(tokens), torch.tensor(of))
+            answers = iter(found.tolist())
+            for context in waiting:
+                for token in targets[context]:
+                    targets[context][token] = next(answers)
+            waiting, states = [], []
         if on_batch is not None:
             on_batch(done, len(targets))
     return [targets[row, position][token] for row, position, token in asked]

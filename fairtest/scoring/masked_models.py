@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fairtest.errors import ModelError
+from fairtest.scoring.masked_layers import PackedLayers, read_layers
 from fairtest.specs import PRECISIONS
 from fairtest.training.forward import TokenBatch
 from fairtest.training.models import LoadedModel, decoder_layers, quiet_transformers
 from fairtest.training.sources import ModelSource
+from fairtest.training.tiled_head import ROWS, linear_log_probs
 
 # Modules of a layer behind which positions no longer see each other: BERT's and its kin's, DistilBERT's.
 _AFTER_ATTENTION = ("attention", "sa_layer_norm")
@@ -78,6 +80,10 @@ class MaskedForward:
     by those of the wanted positions, so no family needs a rule. Each place is checked against all logits of a small
     padded batch; where none gives the same, the head is applied everywhere.
 
+    On a CPU in float32 two more things are tried, and left out where they do not give the same: the layers run as in
+    `fairtest.scoring.masked_layers`, which is checked once more on the first rows that are scored, and the last matrix
+    of the head, with its log-sum-exp, runs tile by tile for many batches at once.
+
     Args:
         precision: "bfloat16" runs the matrix products in bfloat16 (autocast); weights stay as they are.
 
@@ -97,6 +103,9 @@ class MaskedForward:
         self._types = "token_type_ids" in inspect.signature(self.model.forward).parameters
         self._pad = int(getattr(self.model.config, "pad_token_id", None) or 0)
         self._place: nn.Module | None = None
+        self._layers: PackedLayers | None = None
+        self._tried = False
+        self._last: nn.Linear | None = None
         self.vocabulary = 0
         self._check()
 
@@ -104,6 +113,16 @@ class MaskedForward:
     def splits(self) -> bool:
         """Whether the head can be applied to single positions."""
         return self._place is not None
+
+    @property
+    def packs(self) -> bool:
+        """Whether the layers run without padding, the last one at single positions."""
+        return self._layers is not None
+
+    @property
+    def at_once(self) -> int:
+        """How many states are worth waiting for before `log_probs_of`; 1 where states are logits."""
+        return 1 if self._last is None else ROWS
 
     @property
     def mask_id(self) -> int:
@@ -166,6 +185,26 @@ class MaskedForward:
         positions = torch.tensor([4, 1])
         wanted = logits[[0, 1], positions]
         self._place = next((place for place in self._places() if self._agrees(place, batch, positions, wanted)), None)
+        if self._half or self.device.type != "cpu":
+            return
+        last = None
+        with contextlib.suppress(AttributeError, NotImplementedError):
+            last = self.model.get_output_embeddings()
+        if type(last) is nn.Linear and last.weight.dtype == torch.float32 and not _watched(last):
+            self._last = last
+            if not self._same(lambda: last(self._states(batch, positions)), wanted):
+                self._last = None
+        if self.splits:
+            self._layers = self._exact_layers(batch, positions)
+
+    def _exact_layers(self, batch: TokenBatch, positions: Tensor) -> PackedLayers | None:
+        """The model's layers in their packed form, if with them comes out what comes out without, for this batch."""
+        self._layers = None
+        plain, layers = self._states(batch, positions), read_layers(self.model)
+        if layers is None:
+            return None
+        self._layers = layers
+        return layers if self._same(lambda: self._states(batch, positions), plain) else None
 
     def _places(self) -> Iterator[nn.Module]:
         with contextlib.suppress(ModelError):
@@ -176,8 +215,11 @@ class MaskedForward:
 
     def _agrees(self, place: nn.Module, batch: TokenBatch, positions: Tensor, wanted: Tensor) -> bool:
         self._place = place
+        return self._same(lambda: self._logits_at(batch, positions), wanted)
+
+    def _same(self, compute: Callable[[], Tensor], wanted: Tensor) -> bool:
         try:
-            found = self._logits_at(batch, positions)
+            found = compute()
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
             return False
         return found.shape == wanted.shape and torch.allclose(found, wanted, atol=_EXACT, rtol=_EXACT)
@@ -224,3 +266,45 @@ class MaskedForward:
         half = torch.autocast(self.device.type, torch.bfloat16) if self._half else contextlib.nullcontext()
         with half:
             return self._logits_at(batch, torch.tensor(positions)).float()
+
+    def states_at(self, rows: Sequence[Sequence[int]], positions: Sequence[int]) -> Tensor:
+        """What `log_probs_of` needs of one position of each row of ids: states [rows, d], or logits."""
+        if self._layers is not None and not self._tried:
+            # Random ids of two short rows were checked when this was made; these are some that are scored.
+            few = [0, len(rows) // 2, len(rows) - 1]
+            batch = TokenBatch.from_ids([rows[index] for index in few], self._pad)
+            self._layers = self._exact_layers(batch, torch.tensor([positions[index] for index in few]))
+            self._tried = True
+        if self._last is None and self._layers is None:
+            return self.logits_at(rows, positions)
+        return self._states(TokenBatch.from_ids(rows, self._pad), torch.tensor(positions))
+
+    def _states(self, batch: TokenBatch, positions: Tensor) -> Tensor:
+        with contextlib.ExitStack() as changed:
+            if self._last is not None:
+                changed.enter_context(_passing_on(self._last))
+            if self._layers is None:
+                return self._logits_at(batch, positions)
+            changed.enter_context(self._layers.instead(batch, positions))
+            return self._all_logits(batch)[:, 0]
+
+    def log_probs_of(self, states: Tensor, tokens: Tensor, of: Tensor) -> Tensor:
+        """Log-probability (nats) [N] of `tokens` [N], each at the position that states[of] are those of."""
+        if self._last is not None:
+            return linear_log_probs(states, tokens, self._last.weight, self._last.bias, of)
+        tokens, of = tokens.to(states.device), of.to(states.device)
+        return states[of, tokens].double() - states.logsumexp(-1).double()[of]
+
+
+def _watched(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def _passing_on(module: nn.Module) -> Iterator[None]:
+    """Within it the module gives what it gets."""
+    module.forward = lambda states: states
+    try:
+        yield
+    finally:
+        del module.forward

@@ -70,13 +70,14 @@ def hidden_states(forward: CausalForward, batch: Sequence[Chunk]) -> list[Tensor
     width = max(len(chunk.tokens) for chunk in batch)
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     depths = torch.zeros(len(batch), width, dtype=torch.long)
-    seen = torch.eye(width, dtype=torch.bool).repeat(len(batch), 1, 1)
+    ends = torch.arange(1, width + 1).repeat(len(batch), 1)
     for index, chunk in enumerate(batch):
         ids[index, : len(chunk.tokens)] = torch.tensor(chunk.tokens)
         depths[index, : len(chunk.tokens)] = torch.tensor(chunk.depths)
-        for node, parent in enumerate(chunk.parents):
-            if parent >= 0:
-                seen[index, node] |= seen[index, parent]
+        ends[index, : len(chunk.tokens)] = torch.tensor(_ends(chunk))
+    # Depth first, a node and all below it are a run of nodes: these are the ones that see it.
+    places = torch.arange(width)[:, None]
+    seen = (places >= places.t()) & (places < ends[:, None, :])
     states = forward.model.base_model(
         input_ids=ids.to(forward.device),
         position_ids=depths.to(forward.device),
@@ -84,6 +85,16 @@ def hidden_states(forward: CausalForward, batch: Sequence[Chunk]) -> list[Tensor
         use_cache=False,
     ).last_hidden_state
     return [states[index, : len(chunk.tokens)] for index, chunk in enumerate(batch)]
+
+
+def _ends(chunk: Chunk) -> list[int]:
+    """For each node, the index behind the last node below it."""
+    ends = list(range(1, len(chunk.parents) + 1))
+    for node in range(len(ends) - 1, -1, -1):
+        parent = chunk.parents[node]
+        if parent >= 0:
+            ends[parent] = max(ends[parent], ends[node])
+    return ends
 
 
 def agrees(forward: CausalForward, chunk: Chunk) -> bool:

@@ -250,10 +250,31 @@ class CausalForward:
         flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
         if self._plain_head(flat):
             return linear_log_probs(flat, wanted, self._head.weight, self._head.bias).reshape(targets.shape)
-        tile = max(1, self.tile_elements // self._vocabulary)
+        tile = self._tile
         parts = [self._log_probs(flat[i : i + tile], wanted[i : i + tile]) for i in range(0, len(wanted), tile)]
         found = torch.cat(parts) if parts else torch.zeros(0, device=hidden.device)
         return found.reshape(targets.shape)
+
+    @torch.no_grad()
+    def log_probs_of(self, hidden: Tensor, targets: Tensor, of: Tensor) -> Tensor:
+        """Log-probability (nats, float32) [N] of `targets` [N], each as the next token after the state hidden[of].
+
+        The head runs once for each of the states `hidden` [S, d], however many targets a state has; no gradient.
+        """
+        if self._plain_head(hidden):
+            return linear_log_probs(hidden, targets, self._head.weight, self._head.bias, of)
+        found = torch.zeros(len(targets), device=hidden.device)
+        for first in range(0, len(hidden), self._tile):
+            logits = self.logits(hidden[first : first + self._tile]).float()
+            (here,) = torch.where((of >= first) & (of < first + len(logits)))
+            rows = of[here] - first
+            found[here] = logits[rows, targets[here]] - logits.logsumexp(-1)[rows]
+        return found
+
+    @property
+    def _tile(self) -> int:
+        """The states whose logits are in memory at once."""
+        return max(1, self.tile_elements // self._vocabulary)
 
     def _plain_head(self, hidden: Tensor) -> bool:
         """Whether the head is a matrix product in float32 on the CPU and nothing else."""

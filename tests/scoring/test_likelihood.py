@@ -15,6 +15,7 @@ from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
 from fairtest.probes.probe import Probe, ProbeSet
 from fairtest.scoring import likelihood
 from fairtest.scoring.likelihood import score_probe_set, score_records, score_texts
+from fairtest.training import forward
 from fairtest.training.forward import unknown_share
 from fairtest.training.models import LoadedModel
 from fairtest.training.sources import ModelSource
@@ -177,6 +178,49 @@ def test_each_distinct_text_goes_through_the_model_once():
     # One tree: BOS once, and no place for last tokens, from which nothing is predicted.
     assert seen[-1].tolist() == [[0, *ids_of("abc"), *ids_of("efg"), *ids_of("ijk")]]
     assert calls == [(3, 3)]
+
+
+class _CountingHead(torch.nn.Linear):
+    def forward(self, states):
+        self.seen = [*getattr(self, "seen", []), states.shape[0]]
+        return super().forward(states)
+
+
+@pytest.mark.parametrize("counted", [False, True], ids=["tiles", "whole head"])
+def test_the_head_sees_each_distinct_beginning_once_whatever_follows(counted, monkeypatch):
+    model, tiles = gpt2(tied=False), []
+    if counted:
+        model.lm_head.__class__ = _CountingHead
+    own = forward.linear_log_probs
+    monkeypatch.setattr(
+        forward, "linear_log_probs", lambda states, *rest: tiles.append(len(states)) or own(states, *rest)
+    )
+    texts = ["abc", "abd", "abe", "xbc"]
+    scores = score_texts(loaded(model), texts)
+    # BOS, a, ab, x, xb: three tokens follow "ab", and two BOS.
+    assert (model.lm_head.seen[-1] if counted else tiles[-1]) == 5
+    for text, score in zip(texts, scores, strict=True):
+        assert score.log_prob == pytest.approx(plain(model, [0, *ids_of(text)]), abs=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=12))
+def test_texts_that_share_beginnings_score_as_alone(texts):
+    for text, score in zip(texts, score_texts(GPT2, texts), strict=True):
+        assert score.log_prob == pytest.approx(plain(GPT2.model, [0, *ids_of(text)]), abs=1e-4)
+
+
+@pytest.mark.parametrize("tile", [3, 5, 1 << 22])
+def test_many_targets_of_one_state_are_looked_up_in_any_order(tile, monkeypatch):
+    made = forward.CausalForward(GPT2)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(7, 16, generator=generator)
+    of, targets = torch.randint(7, (30,), generator=generator), torch.randint(258, (30,), generator=generator)
+    expected = made.logits(states).detach().double().log_softmax(-1)[of, targets]
+    for plain_head in (True, False):
+        monkeypatch.setattr(made, "_plain_head", lambda _states, head=plain_head: head)
+        monkeypatch.setattr(made, "tile_elements", tile * 258, raising=False)
+        assert torch.allclose(made.log_probs_of(states, targets, of).double(), expected, atol=1e-4)
 
 
 def test_progress_counts_distinct_texts():
