@@ -9,8 +9,9 @@ from typing import Any, cast
 import numpy as np
 
 from fairtest.experiments.arms import Measured
-from fairtest.gates.baseline_entry import DECIMALS, BaselineEntry, BaselineKey, rounded
-from fairtest.gates.baseline_of import all_seeds, baselines_of, entry_from, key_of
+from fairtest.gates.baselines.entry import DECIMALS, BaselineEntry, BaselineKey, rounded
+from fairtest.gates.baselines.of_arm import all_seeds, baselines_of, entry_from, key_of
+from fairtest.gates.baselines.stored_side import StoredSide, finding, guards_against, require_comparable, same_weights
 from fairtest.gates.compare import compare, require_arms
 from fairtest.gates.decision import (
     MIN_CLUSTERS,
@@ -25,7 +26,6 @@ from fairtest.gates.guards import guards_of
 from fairtest.gates.looks import at_looks
 from fairtest.gates.measure import Values, estimate_of, gate_metric
 from fairtest.gates.result import GateResult, Verdict
-from fairtest.gates.stored_side import StoredSide, finding, guards_against, require_comparable, same_weights
 from fairtest.settings import FIRST_LOOK, Settings
 from fairtest.statistics.intervals import Interval, amplification_interval
 
@@ -37,7 +37,7 @@ _ONE_SIZE = 2.5 * 10.0**-DECIMALS
 @dataclass(frozen=True)
 class Regression:
     """What the gate found, and what it did to the baselines: plain data for whoever writes them (see
-    fairtest.gates.baseline_records).
+    fairtest.gates.baselines.records).
     """
 
     result: GateResult

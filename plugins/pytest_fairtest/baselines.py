@@ -55,7 +55,7 @@ def configure(config: pytest.Config) -> None:
     pruning = config.getoption("fairtest_prune")
     if not (pruning or mode(config)):
         return
-    from fairtest.gates.baseline_records import under_ci
+    from fairtest.gates.baselines.records import under_ci
 
     if under_ci():
         raise pytest.UsageError(
@@ -89,7 +89,7 @@ def finish(session: pytest.Session, records: Sequence[Mapping[str, Any]]) -> lis
     ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     if not ended or session.shouldstop or session.shouldfail:
         return ["baselines: nothing was written, because the session was stopped"] if recording or pruning else []
-    from fairtest.gates.baseline_records import apply_records, under_ci
+    from fairtest.gates.baselines.records import apply_records, under_ci
 
     complete = session.exitstatus == pytest.ExitCode.OK and config.stash[_WATCH].all_passed and not _left_out(config)
     return apply_records(records, recording=recording, pruning=pruning, complete=complete, ci=under_ci())

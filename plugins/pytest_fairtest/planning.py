@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from fairtest.experiments.arms import Arms, TunedArm
     from fairtest.experiments.experiment import Experiment
-    from fairtest.gates.planner import Planner, Sources
+    from fairtest.gates.planning.planner import Planner, Sources
     from fairtest.settings import Settings
 
 _SOURCES = pytest.StashKey[Any]()
@@ -56,7 +56,7 @@ def active(config: pytest.Config) -> bool:
 
 def planner_of(request: pytest.FixtureRequest, settings: Settings) -> Planner:
     """The planner of a test, which its arms and its `fairness` share."""
-    from fairtest.gates.planner import Planner
+    from fairtest.gates.planning.planner import Planner
 
     stash = request.node.stash
     if _PLANNER not in stash:
@@ -66,7 +66,7 @@ def planner_of(request: pytest.FixtureRequest, settings: Settings) -> Planner:
 
 def arms(request: pytest.FixtureRequest, settings: Settings, experiment: Experiment) -> Arms:
     """The five named arms, planned."""
-    from fairtest.gates.plan_arms import PlannedArms
+    from fairtest.gates.planning.arms import PlannedArms
 
     return PlannedArms(experiment, planner_of(request, settings))
 
@@ -84,7 +84,7 @@ def finetune(
 
 
 def _sources(config: pytest.Config) -> Sources:
-    from fairtest.gates.planner import Sources
+    from fairtest.gates.planning.planner import Sources
 
     if _SOURCES not in config.stash:
         config.stash[_SOURCES] = Sources(timing=not config.getoption("fairtest_no_timing"))
@@ -132,8 +132,8 @@ class _Planning:
         """The table."""
         if not self._gates:
             return
-        from fairtest.gates.plan import PlannedGate
-        from fairtest.gates.plan_table import plan_lines
+        from fairtest.gates.planning.planned_gate import PlannedGate
+        from fairtest.gates.planning.table import plan_lines
 
         terminalreporter.section("fairtest plan: nothing was trained")
         gates = [PlannedGate.from_dict(gate) for gate in self._gates]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fairtest.experiments.experiment import Experiment
     from fairtest.experiments.progress import Progress
     from fairtest.gates.fairness import Fairness
-    from fairtest.gates.planner import Planner
+    from fairtest.gates.planning.planner import Planner
     from fairtest.settings import Settings
     from fairtest.store import Store
 

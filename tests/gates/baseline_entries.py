@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from fairtest.gates.baseline_entry import BaselineEntry, BaselineKey, rounded
-from fairtest.gates.baseline_format import dump
+from fairtest.gates.baselines.entry import BaselineEntry, BaselineKey, rounded
+from fairtest.gates.baselines.format import dump
 from fairtest.gates.result import Estimate
 
 MODEL = "fairtest/tiny"

@@ -9,9 +9,9 @@ import pytest
 from baseline_entries import MODEL, entry, key
 from repository import CI_VARIABLES
 
-from fairtest.gates.baseline_entry import BaselineError
-from fairtest.gates.baseline_records import apply_records, under_ci
-from fairtest.gates.baselines import load, update
+from fairtest.gates.baselines.entry import BaselineError
+from fairtest.gates.baselines.files import load, update
+from fairtest.gates.baselines.records import apply_records, under_ci
 
 ROWS = [[0.1, 0.2], [0.3, 0.4]]
 

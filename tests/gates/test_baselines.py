@@ -13,9 +13,9 @@ from baseline_entries import MODEL, entry, key, written
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairtest.gates import baseline_format
-from fairtest.gates.baseline_entry import BaselineEntry, BaselineError, BaselineKey, StoredHeldOut, rounded
-from fairtest.gates.baselines import Change, file_of, load, model_name, prune, unused, update
+from fairtest.gates.baselines import format as baseline_format
+from fairtest.gates.baselines.entry import BaselineEntry, BaselineError, BaselineKey, StoredHeldOut, rounded
+from fairtest.gates.baselines.files import Change, file_of, load, model_name, prune, unused, update
 from fairtest.gates.result import Estimate
 
 NUMBERS = st.floats(-200, 200, allow_nan=False)

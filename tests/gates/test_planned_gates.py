@@ -16,13 +16,22 @@ from fairtest.experiments.arms import Arms, TunedArm, custom_arm
 from fairtest.experiments.checkpoint import Checkpoint
 from fairtest.experiments.experiment import PROTOCOL, Experiment
 from fairtest.experiments.model_scorer import SCORING_VERSION
-from fairtest.gates import plan_table, plan_times
 from fairtest.gates.fairness import Fairness
-from fairtest.gates.plan import RATIO, PlannedGate, PlannedRun, detectable, family_size, needs, with_seeds
-from fairtest.gates.plan_arms import NO_VALUES, PlannedArm, PlannedArms
-from fairtest.gates.plan_basis import items_of
-from fairtest.gates.plan_table import distinct, duration, plan_lines, totals, wall_seconds
-from fairtest.gates.planner import Planner, Sources
+from fairtest.gates.planning import table as plan_table
+from fairtest.gates.planning import times as plan_times
+from fairtest.gates.planning.arms import NO_VALUES, PlannedArm, PlannedArms
+from fairtest.gates.planning.basis import items_of
+from fairtest.gates.planning.planned_gate import (
+    RATIO,
+    PlannedGate,
+    PlannedRun,
+    detectable,
+    family_size,
+    needs,
+    with_seeds,
+)
+from fairtest.gates.planning.planner import Planner, Sources
+from fairtest.gates.planning.table import distinct, duration, plan_lines, totals, wall_seconds
 from fairtest.metrics import parse_metric
 from fairtest.probes.registry import load_probe_set
 from fairtest.settings import Settings

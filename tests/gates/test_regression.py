@@ -11,9 +11,9 @@ from arms_of_numbers import ITEMS, NumbersArm, pretrained, ratios, tuned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairtest.gates.baseline_entry import BaselineEntry, BaselineError
-from fairtest.gates.baseline_of import baselines_of, entry_of
-from fairtest.gates.baselines import update
+from fairtest.gates.baselines.entry import BaselineEntry, BaselineError
+from fairtest.gates.baselines.files import update
+from fairtest.gates.baselines.of_arm import baselines_of, entry_of
 from fairtest.gates.regression import judge_regression, regression
 from fairtest.gates.result import GateSetupError, Verdict
 from fairtest.settings import Settings

@@ -10,7 +10,7 @@ import sys
 import pytest
 from repository import REPOSITORY
 
-import fairtest.gates.baseline_records  # noqa: F401 - a session within this process must not import numpy again
+import fairtest.gates.baselines.records  # noqa: F401 - a session within this process must not import numpy again
 
 METRIC = "templates.log_ratio[gender]"
 CONFTEST = f"""

@@ -141,7 +141,7 @@ def test_a_session_without_a_plan_has_none(project):
     (project / "test_gates.py").write_text(
         "import sys\n\n"
         "def test_it(arms, fairness):\n"
-        "    assert 'fairtest.gates.planner' not in sys.modules\n"
+        "    assert 'fairtest.gates.planning.planner' not in sys.modules\n"
         "    assert type(fairness).__name__ == 'Fairness'\n"
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]

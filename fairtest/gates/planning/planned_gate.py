@@ -2,7 +2,7 @@
 more for it to find less.
 
 Everything follows from the parts of the standard error that a gate's change is expected to have (a `Contrast`): where
-they come from is the business of fairtest.gates.plan_basis.
+they come from is the business of fairtest.gates.planning.basis.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairtest.errors import FairtestError
-from fairtest.gates import baseline_checks as checks
+from fairtest.gates.baselines import checks
 from fairtest.gates.result import Estimate
 
 DECIMALS = 4

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from fairtest.gates.baseline_entry import BaselineEntry, BaselineError, BaselineKey
-from fairtest.gates.baseline_format import dump, parse
+from fairtest.gates.baselines.entry import BaselineEntry, BaselineError, BaselineKey
+from fairtest.gates.baselines.format import dump, parse
 from fairtest.specs import digest_of
 
 UPDATE = "pytest --fairtest-update-baseline=new"

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from fairtest.experiments.arms import HeldOut, Measured, TunedArm
-from fairtest.gates.baseline_entry import (
+from fairtest.gates.baselines.entry import (
     DECIMALS,
     DIGEST_LENGTH,
     BaselineEntry,
@@ -17,7 +17,7 @@ from fairtest.gates.baseline_entry import (
     environment,
     rounded,
 )
-from fairtest.gates.baselines import BaselineFile, file_of, load, model_name
+from fairtest.gates.baselines.files import BaselineFile, file_of, load, model_name
 from fairtest.gates.compare import Compared, compare, require_arms
 from fairtest.gates.result import Estimate
 from fairtest.settings import Settings

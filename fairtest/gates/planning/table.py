@@ -7,7 +7,16 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from fairtest.gates.messages import number, signed_number
-from fairtest.gates.plan import MEASURED, PRIVACY, RATIO, PlannedGate, PlannedRun, detectable, family_size, needs
+from fairtest.gates.planning.planned_gate import (
+    MEASURED,
+    PRIVACY,
+    RATIO,
+    PlannedGate,
+    PlannedRun,
+    detectable,
+    family_size,
+    needs,
+)
 
 _HEADER = ("allowed", "items", "clusters", "seeds", "MDE", "Holm", "to train", "time")
 _NONE = "-"

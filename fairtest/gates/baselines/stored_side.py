@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairtest.experiments.arms import Measured
-from fairtest.gates.baseline_entry import DECIMALS, BaselineEntry, BaselineError
-from fairtest.gates.baseline_of import items_digest, run_digests, stored_losses
-from fairtest.gates.baselines import UPDATE, BaselineFile
+from fairtest.gates.baselines.entry import DECIMALS, BaselineEntry, BaselineError
+from fairtest.gates.baselines.files import UPDATE, BaselineFile
+from fairtest.gates.baselines.of_arm import items_digest, run_digests, stored_losses
 from fairtest.gates.compare import Compared
 from fairtest.gates.guards import guards_of
 from fairtest.gates.measure import Values

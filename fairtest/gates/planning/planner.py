@@ -11,10 +11,18 @@ from fairtest.experiments.experiment import Experiment
 from fairtest.gates.compare import require_arms
 from fairtest.gates.decision import require_finite, warn_of_unit
 from fairtest.gates.measure import gate_metric
-from fairtest.gates.plan import MEASURED, PRIVACY, RATIO, PlannedGate, PlannedRun
-from fairtest.gates.plan_arms import PlannedArm, PlannedResult, Refuse
-from fairtest.gates.plan_basis import Asked, Basis, Stored, basis_of_change, basis_of_level, basis_of_ratio, items_of
-from fairtest.gates.plan_times import Times
+from fairtest.gates.planning.arms import PlannedArm, PlannedResult, Refuse
+from fairtest.gates.planning.basis import (
+    Asked,
+    Basis,
+    Stored,
+    basis_of_change,
+    basis_of_level,
+    basis_of_ratio,
+    items_of,
+)
+from fairtest.gates.planning.planned_gate import MEASURED, PRIVACY, RATIO, PlannedGate, PlannedRun
+from fairtest.gates.planning.times import Times
 from fairtest.gates.result import GateSetupError
 from fairtest.metrics import MetricRef
 from fairtest.probes.registry import load_probe_set

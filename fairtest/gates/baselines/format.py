@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fairtest.gates.baseline_checks import known_names
-from fairtest.gates.baseline_entry import BaselineEntry, BaselineError, BaselineKey
+from fairtest.gates.baselines.checks import known_names
+from fairtest.gates.baselines.entry import BaselineEntry, BaselineError, BaselineKey
 
 SCHEMA = 1
 Document = dict[str, Any]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fairtest.gates.assertions import undecided_policy
-from fairtest.gates.baseline_entry import BaselineEntry, BaselineError, BaselineKey
-from fairtest.gates.baselines import load, prune, unused, update
+from fairtest.gates.baselines.entry import BaselineEntry, BaselineError, BaselineKey
+from fairtest.gates.baselines.files import load, prune, unused, update
 from fairtest.settings import Settings
 
 # What `regression` returns as its record, plus the test: {"file", "model", "key", "status", "entry", "test"}. Status

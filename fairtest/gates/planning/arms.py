@@ -12,7 +12,7 @@ from fairtest.privacy.statement import PrivacyStatement
 from fairtest.scoring.scores import ProbeScores
 
 if TYPE_CHECKING:
-    from fairtest.gates.planner import Planner
+    from fairtest.gates.planning.planner import Planner
 
 NO_VALUES = "asks for values, which a plan does not have"
 Refuse = Callable[[str], NoReturn]

@@ -1,0 +1,1 @@
+"""Plans: what every gate could find, before anything is trained."""
