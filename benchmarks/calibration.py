@@ -38,7 +38,7 @@ FAMILIES = (8, 13)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    repeats = options.repeats or (60 if options.quick else 3000)
+    repeats = options.repeats or (60 if options.quick else 2000)
     others = min(repeats, 20 if options.quick else 1000)
     rows: list[Row] = []
     for part in options.part:
@@ -68,7 +68,7 @@ def _part(part: str, repeats: int, others: int) -> Iterator[list[Row]]:
         for gate in GATES:
             for gates in FAMILIES:
                 _progress(f"{gates} gates {gate.name}")
-                yield family_rows(gate, gates, repeats)
+                yield family_rows(gate, gates, max(1, repeats // 2))
 
 
 def _training(options: argparse.Namespace) -> Iterator[list[Row]]:
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="few repetitions, within a minute")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS[:3], help=f"of: {', '.join(PARTS)}")
-    parser.add_argument("--repeats", type=int, help="repetitions of a row (3000, or 60 with --quick)")
+    parser.add_argument("--repeats", type=int, help="repetitions of a row (2000, or 60 with --quick)")
     parser.add_argument("--runs", type=int, help="baselines that null-training trains (60, or 12 with --quick)")
     parser.add_argument(
         "--store",
