@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 from fairtest.gates.family import with_family
 from fairtest.gates.result import Estimate, Flips, GateResult, Guard, Verdict, WorstItem
 from fairtest.privacy.statement import PrivacyStatement
-from fairtest.reports import build_document
+from fairtest.reports import build_document, finite
 from fairtest.settings import Settings
 
 METRICS = ("stereoset.ss[gender]", "stereoset.ss[race]")
@@ -103,8 +104,6 @@ def gates():
 
 def document(**changes):
     """Two arms with a statement, curves of those without, and one of everything else."""
-    from fairtest.reports import finite
-
     rows = [
         {"arm": name, "metric": metric, "value": 55.0 + place, "low": 53.0, "high": 58.0 + place, "seeds": 5,
          "items": 640, "clusters": 40}
@@ -135,6 +134,16 @@ def document(**changes):
     made = finite(build_document(**{**fields, **changes}))
     made["made_at"] = "2026-01-02T03:04:05Z"
     return made
+
+
+@functools.cache
+def _usual():
+    return document(measurements=[], arms={}, failed_otherwise=[])
+
+
+def of_gates(*chosen, **changes):
+    """The usual document with other gates and neither measurements nor arms, made quickly: for many examples."""
+    return {**_usual(), "gates": finite(with_family(chosen)), **changes}
 
 
 def spiteful(text):

@@ -13,7 +13,7 @@ import pytest
 from headless_browser import browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_documents import SPITEFUL, document, gate, spiteful
+from report_documents import SPITEFUL, document, gate, of_gates, spiteful
 
 from fairtest.errors import StoreError
 from fairtest.gates.result import Estimate, Verdict
@@ -138,8 +138,7 @@ def test_no_name_breaks_out_of_its_place(text):
 @settings(max_examples=15)
 @given(st.text(min_size=1, max_size=40))
 def test_any_name_is_shown_as_text(text):
-    small = document(gates=[gate(candidate=text, metric=text, reason=text)], measurements=[], arms={})
-    read = Reader(render(small, title=text))
+    read = Reader(render(of_gates(gate(candidate=text, metric=text, reason=text)), title=text))
     assert {tag for tag, _ in read.elements} <= KNOWN
 
 
@@ -257,7 +256,7 @@ def test_a_gate_without_a_value_is_in_the_table_and_breaks_no_drawing():
 def test_any_number_is_drawn_or_left_out(numbers):
     value, low, high, allowed = numbers
     one = gate(change=Estimate(value, low, high), allowed=allowed, levels={"dp_cda": Estimate(value, low, high)})
-    text = render(document(gates=[one], measurements=[], arms={}))
+    text = render(of_gates(one))
     assert "nan" not in "".join(re.findall(r' (?:d|x|y|transform)="([^"]*)"', text))
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_documents import SPITEFUL, document, gate, spiteful
+from report_documents import SPITEFUL, document, gate, of_gates, spiteful
 
 from fairtest.gates.result import Estimate, Verdict
 from fairtest.reports.openmetrics import render
@@ -87,7 +87,7 @@ def test_a_library_reads_it_too():
 
 @given(st.text(max_size=30))
 def test_any_name_is_read_back(text):
-    families = parsed(render(document(gates=[gate(candidate=text)])))
+    families = parsed(render(of_gates(gate(candidate=text))))
     assert len(families["fairtest_gate_change"]) == 1
 
 

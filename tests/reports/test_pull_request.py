@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_documents import SPITEFUL, document, gate, spiteful
+from report_documents import SPITEFUL, document, gate, of_gates, spiteful
 
 from fairtest.errors import StoreError
 from fairtest.gates.result import Verdict
@@ -137,9 +137,8 @@ def test_at_most_nine_are_annotated_and_the_rest_is_counted(failures, lines):
 
 @given(st.text(max_size=60))
 def test_no_name_ends_a_command_or_starts_another(text):
-    made = document(
-        gates=[gate(verdict=Verdict.FAIL, candidate=text, reason=text, test=f"{text}.py::t")], failed_otherwise=[text]
-    )
+    failed = gate(verdict=Verdict.FAIL, candidate=text, reason=text, test=f"{text}.py::t")
+    made = of_gates(failed, failed_otherwise=[text])
     for line in workflow_commands(made):
         line.encode("utf-8")
         name, properties, _ = read(line)
