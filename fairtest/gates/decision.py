@@ -16,6 +16,7 @@ MIN_CLUSTERS = 5
 ROUNDING = 1e-4  # an interval narrower than this (points or nats) shows rounding, not evidence
 _FEW_POINTS = 0.1  # a threshold below this, in hundredths, was probably meant as a share of one
 _MANY_NATS = 20.0
+_EXACT = 10.0  # a factor below this is given with a decimal
 
 
 class ThresholdWarning(UserWarning):
@@ -112,8 +113,9 @@ def what_would_decide(interval: Interval, allowed: float, confidence: float, arm
     factor = items_factor_to_decide(interval, distance, confidence=confidence)
     if factor is not None and factor > 1:
         clusters = math.ceil(factor * interval.clusters)
+        times = f"{factor:.1f}" if factor < _EXACT else f"{factor:.0f}"
         return (
-            f"more seeds alone will not decide; about {factor:.1f} times as many clusters of probes would "
+            f"more seeds alone will not decide; about {times} times as many clusters of probes would "
             f"({clusters} instead of {interval.clusters})"
         )
     if interval.seeds == 1:

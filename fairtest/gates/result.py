@@ -35,7 +35,9 @@ class Estimate:
         width = self.high - self.low
         decimals = 3
         if math.isfinite(width) and width > 0:
-            decimals = min(max(1 - math.floor(math.log10(width / 2)), 0), 4)
+            decimals = min(max(1 - math.floor(math.log10(max(width / 2, 1e-9))), 0), 4)
+        elif math.isinf(width):
+            decimals = 2
 
         def show(number: float) -> str:
             shown = f"{number:{'+' if sign else ''}.{decimals}f}"

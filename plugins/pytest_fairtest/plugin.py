@@ -246,7 +246,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     try:
         settings = _session_settings(config)
         collected.write(settings, page=config.getoption("fairtest_report_dir") is not None)
-        collected.lines = baselines.finish(session, collected.baselines)
+        collected.lines += baselines.finish(session, collected.baselines)
     except FairtestError as error:
         collected.problem = str(error)
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR

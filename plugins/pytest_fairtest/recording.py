@@ -124,10 +124,13 @@ class Collected:
         append_summary(self.document)
         if page:
             from fairtest.reports import openmetrics
-            from fairtest.reports.html import write_html
+            from fairtest.reports.html import missing, write_html
 
             write_text(directory / "metrics.txt", openmetrics.render(self.document))
-            self.paths.append(write_html(directory / "report.html", self.document))
+            if missing():
+                self.lines.append(f'report.html needs {" and ".join(missing())}: pip install "fairtest[reports]"')
+            else:
+                self.paths.append(write_html(directory / "report.html", self.document))
 
     def rows(self, width: int) -> list[tuple[str, str]]:
         """(verdict, line) of the summary table."""

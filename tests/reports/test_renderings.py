@@ -122,7 +122,7 @@ def test_numbers_that_json_cannot_hold_become_text():
         "a": ["inf", "nan", 1.0],
         "b": [True, None],
     }
-    assert estimate_text({"value": 0.0, "low": "-inf", "high": "inf"}, sign=True) == "+0.000 [-inf, +inf]"
+    assert estimate_text({"value": 0.0, "low": "-inf", "high": "inf"}, sign=True) == "+0.00 [-inf, +inf]"
 
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path):
