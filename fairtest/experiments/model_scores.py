@@ -33,7 +33,7 @@ class ModelEstimate:
     """One metric of one model, on all items or on those of one axis.
 
     The interval is over the clusters of items: it says nothing of other training runs ("this checkpoint only").
-    `excluded` counts items without a value by reason.
+    `items` counts those that the estimate is of, `excluded` the others by reason.
     """
 
     metric: str
@@ -167,8 +167,8 @@ def _estimate(ref: MetricRef, items: ItemValues, confidence: float) -> ModelEsti
         float(interval.estimate),
         float(interval.low),
         float(interval.high),
-        interval.items,
+        items.n,
         interval.clusters,
         items.ties,
-        dict(Counter(items.excluded.values())),
+        dict(Counter(items.reasons.values())),
     )

@@ -301,6 +301,7 @@ METRICS = (
         formula="100 x mean of [s > u] and [a > u] by log p / n, tie one half",
     ),
     _ICAT,
+    *NADEEM2021,
     replace(
         _MLM_LMS,
         name="stereoset.mlm_ss",

@@ -14,6 +14,7 @@ from torch import Tensor
 from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
 from fairtest.probes.probe import ProbeSet
 from fairtest.scoring.activations import fused_activations
+from fairtest.scoring.nadeem2021 import CAUSAL_NADEEM2021, score_nadeem2021
 from fairtest.scoring.prefix_tree import NODES, Chunk, Row, agrees, chunks, hidden_states
 from fairtest.scoring.prompts import common_prefix, prompt_lengths
 from fairtest.scoring.scores import CAUSAL_BOS, CAUSAL_NOBOS, ProbeScores, TextScore
@@ -55,6 +56,8 @@ def score_probe_set(
             more tokens than the model.
     """
     require_causal(loaded)
+    if protocol == CAUSAL_NADEEM2021:
+        return score_nadeem2021(loaded, probes, batch_tokens=batch_tokens, precision=precision, on_batch=on_batch)
     roles = probes.roles
     texts = [probe.prompt + probe.texts[role] for probe in probes.probes for role in roles]
     rows = _rows(loaded, texts, protocol, None)

@@ -11,11 +11,10 @@ from fairtest.metrics import item_values, parse_metric
 from fairtest.metrics.generation import gap_metric
 from fairtest.metrics.metric import DISTANCE, HIGHER_IS_BETTER, HIGHER_IS_WORSE, Metric, MetricRef
 from fairtest.metrics.registry import BUILT_IN
-from fairtest.metrics.stereoset import NADEEM2021
 from fairtest.metrics.tables import item_table, metric_summary, write_table
 from fairtest.scoring.scores import ProbeScores
 
-METRICS = {metric.name: metric for metric in (*BUILT_IN.values(), *NADEEM2021)}
+METRICS = BUILT_IN
 GAP = gap_metric("prompts.toxicity_gap", "feminine", "masculine")
 ROLES = {
     "bbq": ("ans0", "ans1", "ans2"),

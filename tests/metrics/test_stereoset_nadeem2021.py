@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from fairtest.errors import MetricError, ProbeError
+from fairtest.experiments.model_scores import score_model
 from fairtest.metrics import icat_score, item_values, on_axis, parse_metric, stereoset_scores
 from fairtest.metrics.metric import MetricRef
 from fairtest.metrics.stereoset import NADEEM2021
@@ -21,6 +22,7 @@ from fairtest.scoring.likelihood import score_probe_set
 from fairtest.scoring.nadeem2021 import score_nadeem2021
 from fairtest.scoring.scores import ProbeScores
 from fairtest.statistics.intervals import mean_interval
+from fairtest.store import Store
 from fairtest.training.models import LoadedModel
 from fairtest.training.sources import ModelSource
 
@@ -133,6 +135,18 @@ def test_progress_is_told_and_options_reach_the_scorer():
     assert calls[-1] == (6, 6)
     near = score_nadeem2021(MODEL, FEW, precision="bfloat16")
     assert near.log_probs["stereotype"] == pytest.approx(score_nadeem2021(MODEL, FEW).log_probs["stereotype"], abs=0.1)
+
+
+def test_a_model_is_measured_with_the_published_metrics_beside_ours(tmp_path):
+    MODEL.model.save_pretrained(tmp_path / "model")
+    MODEL.tokenizer.save_pretrained(tmp_path / "model")
+    found = score_model(str(tmp_path / "model"), FEW, store=Store(tmp_path / "store"), threads=1)
+    estimates = {estimate.metric: estimate for estimate in found.estimates}
+    assert {"stereoset.ss", "stereoset.icat", *(metric.name for metric in NADEEM2021)} <= set(estimates)
+    assert set(found.scores) == {"causal-bos", "causal-nadeem2021"}
+    expected = stereoset_scores(score_nadeem2021(MODEL, FEW), "nadeem2021")
+    assert estimates["stereoset.icat_nadeem2021"].estimate == pytest.approx(expected.icat_score)
+    assert estimates["stereoset.lms_nadeem2021"].estimate == pytest.approx(expected.lm_score)
 
 
 def scores_of(rows, protocol="causal-nadeem2021"):
