@@ -1,8 +1,9 @@
 """Simulated experiments whose truth is known: two arms of several seeds, scored on the same items.
 
-Sizes, discordance, design effects and seed variance are those measured on real models: two public models of one family
-prefer differently on 14% of StereoSet's 2106 sentences (79 terms, design effect 1.16), two seeds of one fine-tuning on
-6 to 7%; frames and occupations are those of fairtest's own templates.
+Sizes, discordance and design effect are those measured on real models: two public models of one family prefer
+differently on 14% of StereoSet's 2106 sentences (79 terms, design effect 1.16), two seeds of one fine-tuning on 6 to
+7%; frames and occupations are those of fairtest's own templates. By how much a seed moves all preferences of an arm
+is known from three seeds only, so it is chosen, small and large. Log ratios are chosen too.
 """
 
 from __future__ import annotations
