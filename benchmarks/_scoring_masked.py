@@ -110,7 +110,9 @@ PROTOCOLS: dict[str, dict[str, tuple[str, Method]]] = {  # by protocol: the modu
 
 
 def masked_work(loaded: LoadedModel, probes: ProbeSet, protocol: str) -> Work:
-    """Each distinct masked row once: the last layer needs keys and values of all its tokens, the rest at the mask."""
+    """Each distinct masked row once: the last layer needs keys and values of all its tokens, the rest at the mask, and
+    the first layer's queries, keys and values are those of the distinct tokens at a place. (At least two layers.)
+    """
     texts = iter(encode_masked(loaded, texts_of(probes)))
     mask = loaded.tokenizer.mask_token_id
     rows = set()
@@ -122,8 +124,10 @@ def masked_work(loaded: LoadedModel, probes: ProbeSet, protocol: str) -> Work:
     tokens = sum(len(row) for row, _ in rows)
     squares = sum(len(row) ** 2 for row, _ in rows)
     below = (layers - 1) * tokens  # pairs of layer and token
+    distinct = len({(token, place) for row, _ in rows for place, token in enumerate(row)})
     times = defaultdict(float)
-    times[width, width] = 4 * below + 2 * tokens + 3 * len(rows)  # the head transforms its state once more
+    times[width, width] = 4 * below - 3 * (tokens - distinct)
+    times[width, width] += 2 * tokens + 3 * len(rows)  # the head transforms its state once more
     times[width, 4 * width] = times[4 * width, width] = below + len(rows)
     times[width, config.vocab_size] = len(rows)
     operations = {size: 2.0 * size[0] * size[1] * count for size, count in times.items()}

@@ -1,6 +1,6 @@
 """How fast texts are scored, how much memory that takes, and whether other programs come to the same scores.
 
-    python benchmarks/scoring.py                 all tables (an hour and a half or so on one core)
+    python benchmarks/scoring.py                 all tables (some twenty-five minutes on one quiet core)
     python benchmarks/scoring.py --quick         toy models and 60 pairs, to see that it works (within half a minute)
     python benchmarks/scoring.py --parts causal  the causal models only
     python benchmarks/scoring.py --json FILE     the rows as JSON too
@@ -20,18 +20,21 @@ FAIRTEST_DATA_DIR (../shared/data). Compared with
 lm-eval and minicons are optional, never needed by fairtest: requirements-scoring.txt says how to install them.
 
 How to read it. Seconds are from texts to scores, tokenizing included, loading not, on one thread unless --threads says
-otherwise. The reference, ratio 1, is fairtest: a method is timed right after (or, every other round, right before) a
-run of fairtest, and its ratio, the median over the rounds with the smallest and the largest beside it, says how many
-times as long it takes. Where other programs keep the cores busy, --clock cpu counts processor time instead. "largest
-error" is the largest difference in log-likelihood of a text from the loop's, "decisions" whether the likelier text of
-each pair is the same one; an error of 1e-3 or another decision fails the benchmark. Peak memory is that of a process of
-its own which scores once: the largest resident size, less the size when model, tokenizer and library were loaded.
+otherwise. The reference, ratio 1, is fairtest, which runs before the first method and again after each one: a method's
+time is divided by that of the run right before it and by that of the run right after, and its ratio, the median over
+the rounds with the smallest and the largest beside it, says how many times as long it takes. One round (--rounds) of
+all pairs is long, and the slow methods do not allow many; every other round goes through the methods in reverse. Where
+other programs keep the cores busy, --clock cpu counts processor time instead. "largest error" is the largest difference
+in log-likelihood of a text from the loop's, "decisions" whether the likelier text of each pair is the same one; an error
+of 1e-3 or another decision fails the benchmark. Peak memory is that of a process of its own which scores once: the
+largest resident size, less the size when model, tokenizer and library were loaded.
 
 "of limit" is the share of fairtest's time that no program can save. Causal: each distinct beginning of a text goes once
 through all layers, and once through the head. Masked: each distinct masked row goes through the layers, but the last
-one, like the head, at the mask only (its keys and values at all tokens). These operations are divided by the rate of
-torch's matrix product at the same sizes, measured anew beside each run; looking up, softmax, norms, activations and the
-log-sum-exp count as nothing.
+one, like the head, at the mask only (its keys and values at all tokens), and the first layer's queries, keys and values
+are computed once for each distinct token at a place. These operations are divided by the rate of torch's matrix product
+at the same sizes, measured anew beside each run; looking up, softmax, norms, activations and the log-sum-exp count as
+nothing.
 
 The part memory scores all pairs, and ten times as many other texts of the same length, with narrow models of the full
 vocabulary; there "peak MiB" includes the pairs, whose own size is in the note, and ratios are of memory.
@@ -117,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not data_dir().is_dir():
         print(f"the data directory {data_dir()} is absent: set FAIRTEST_DATA_DIR", file=sys.stderr)
         return 2
-    rounds = options.rounds or (1 if options.quick else 3)
+    rounds = options.rounds
     spread = options.masked_pairs or (QUICK_MASKED_PAIRS if options.quick else 50)
     progress("training tokenizers")
     shape = QUICK if options.quick else FULL
@@ -166,7 +169,7 @@ def compared(setting: Setting, names: Sequence[str] | None, rounds: int, clock: 
 def fill_all(
     rows: Mapping[str, Row], present: Mapping[str, Score], rounds: int, clock: Clock, least: Callable[[], float]
 ) -> None:
-    """Seconds, ratios, errors; fairtest is timed beside each method, and the machine's rate beside fairtest."""
+    """Seconds, ratios, errors; fairtest is timed before and after each method, the machine's rate beside fairtest."""
     own: list[float] = []
     shares: list[float] = []
     found: dict[str, list[float]] = {}
@@ -178,19 +181,22 @@ def fill_all(
         progress(f"{rows[name].case}: {name}: {spent:.2f} s")
         return spent
 
-    for name in present:
-        if name == FAIRTEST:
-            continue
-        pairs = []
-        for turn in range(rounds):
-            if turn % 2:
-                other, first = timed(name), timed(FAIRTEST)
-            else:
-                first, other = timed(FAIRTEST), timed(name)
-            shares.append(least() / first)
-            own.append(first)
-            pairs.append((first, other))
-        fill_times(rows[name], pairs)
+    def reference() -> float:
+        own.append(timed(FAIRTEST))
+        shares.append(least() / own[-1])
+        return own[-1]
+
+    others = [name for name in present if name != FAIRTEST]
+    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in others}
+    before = reference()
+    for turn in range(rounds):
+        for name in others[::-1] if turn % 2 else others:
+            other = timed(name)
+            after = reference()
+            pairs[name] += [(before, other), (after, other)]
+            before = after
+    for name in others:
+        fill_times(rows[name], pairs[name])
     fill_times(rows[FAIRTEST], [(seconds, seconds) for seconds in own])
     rows[FAIRTEST].of_limit = statistics.median(shares)
     for name in present:
@@ -270,10 +276,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     known = list(dict.fromkeys(name for each in (METHODS, *PROTOCOLS.values()) for name in each))
-    parser.add_argument("--quick", action="store_true", help="toy models, 60 pairs, one round, within half a minute")
+    parser.add_argument("--quick", action="store_true", help="toy models, 60 pairs, within half a minute")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help=f"of: {', '.join(PARTS)}")
     parser.add_argument("--methods", nargs="+", choices=known, metavar="METHOD", help=f"of: {'; '.join(known)}")
-    parser.add_argument("--rounds", type=int, help="rounds of timing (3, or 1 with --quick)")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of timing (1)")
     parser.add_argument("--pairs", type=int, help="the first so many pairs (all 1508, or 60 with --quick)")
     parser.add_argument("--masked-pairs", type=int, help="pairs of the part masked (50, or 8 with --quick)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch and of the tokenizers (1)")
