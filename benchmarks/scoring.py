@@ -25,9 +25,9 @@ time is divided by that of the run right before it and by that of the run right 
 the rounds with the smallest and the largest beside it, says how many times as long it takes. One round (--rounds) of
 all pairs is long, and the slow methods do not allow many; every other round goes through the methods in reverse. Where
 other programs keep the cores busy, --clock cpu counts processor time instead. "largest error" is the largest difference
-in log-likelihood of a text from the loop's, "decisions" whether the likelier text of each pair is the same one; an error
-of 1e-3 or another decision fails the benchmark. Peak memory is that of a process of its own which scores once: the
-largest resident size, less the size when model, tokenizer and library were loaded.
+in log-likelihood of a text from the loop's, "decisions" whether the likelier text of each pair is the same; an error of
+1e-3 or another decision fails the benchmark. Peak memory is that of a process of its own which scores once: the largest
+resident size, less the size when model, tokenizer and library were loaded.
 
 "of limit" is the share of fairtest's time that no program can save. Causal: each distinct beginning of a text goes once
 through all layers, and once through the head. Masked: each distinct masked row goes through the layers, but the last
