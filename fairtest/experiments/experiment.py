@@ -68,6 +68,9 @@ class Experiment:
         self.inputs = Inputs(settings)
         self.ledger: dict[str, dict[str, Any]] = {}
         self._specs: dict[str, Arm] = {}
+        self._digests: dict[tuple[Arm, int], str] = {}
+        self._there: set[str] = set()
+        self._keys: dict[tuple[Arm, int], dict[str, Any]] = {}
         self._executor: Executor | None = None
         self._runs: BuiltIn | OwnTrainer = BuiltIn(self) if trainer is None else OwnTrainer(self, trainer)
 
@@ -117,6 +120,12 @@ class Experiment:
     # -- keys -----------------------------------------------------------------------------------------------------
 
     def _run_key(self, spec: Arm, seed: int) -> dict[str, Any]:
+        """Everything that decides a run's weights; asked for many times, so made once."""
+        if (spec, seed) not in self._keys:
+            self._keys[spec, seed] = self._made_key(spec, seed)
+        return self._keys[spec, seed]
+
+    def _made_key(self, spec: Arm, seed: int) -> dict[str, Any]:
         if spec.training is None:
             return {"model": self.source.digest}
         key: dict[str, Any] = {
@@ -134,7 +143,9 @@ class Experiment:
 
     def run_digest(self, spec: Arm, seed: int) -> str:
         """Digest of one run: everything that decides its weights."""
-        return digest_of(self._run_key(spec, seed))
+        if (spec, seed) not in self._digests:
+            self._digests[spec, seed] = digest_of(self._run_key(spec, seed))
+        return self._digests[spec, seed]
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
@@ -150,8 +161,8 @@ class Experiment:
         if spec.training is None or (self.settings.workers < 2 and self.settings.executor == PROCESSES):
             return
         if probe_set is not None and axis is not None:
-            self.probe_set(probe_set).only(axis)  # a wrong name is told before anything is trained
-        missing = [seed for seed in seeds if self.store.find("run", self._run_key(spec, seed)) is None]
+            self.inputs.probes_on(probe_set, axis)  # a wrong name is told before anything is trained
+        missing = [seed for seed in seeds if not self._seen(spec, seed)]
         if missing and self.settings.train == "never":
             raise self._not_there(spec, missing[0])
         if len(missing) < 2 or not self._runs.ready(spec):
@@ -200,11 +211,18 @@ class Experiment:
 
     def _note(self, spec: Arm, seed: int) -> None:
         """Puts a run that is used through its stored scores into the ledger."""
-        if spec.training is None:
+        if spec.training is None or self.run_digest(spec, seed) in self.ledger:
             return
         entry = self.store.find("run", self._run_key(spec, seed))
         if entry is not None:
             self._used(spec, seed, entry)
+
+    def _seen(self, spec: Arm, seed: int) -> bool:
+        """Whether the run is in the store; looked for until it is found."""
+        digest = self.run_digest(spec, seed)
+        if digest not in self._there and self.store.find("run", self._run_key(spec, seed)) is not None:
+            self._there.add(digest)
+        return digest in self._there
 
     def _used(self, spec: Arm, seed: int, entry: Entry) -> None:
         self.ledger.setdefault(entry.digest, {"arm": spec.name, "seed": seed, "seconds": None})
@@ -269,7 +287,11 @@ class Experiment:
         probes = self.probe_set(probe_set)
         axes = probes.axes if axis is None else (axis,)
         scores = join_scores(
-            probes, [self._axis_scores(spec, seed, probes.only(name), protocol or PROTOCOL) for name in axes]
+            probes,
+            [
+                self._axis_scores(spec, seed, self.inputs.probes_on(probe_set, name), protocol or PROTOCOL)
+                for name in axes
+            ],
         )
         self._note(spec, seed)
         return scores

@@ -25,6 +25,7 @@ class Inputs:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._probe_sets: dict[str, ProbeSet] = {}
+        self._axes: dict[tuple[str, str], ProbeSet] = {}
         self._lexicon_digests: dict[str, str] = {}
 
     @cached_property
@@ -69,6 +70,16 @@ class Inputs:
         if name not in self._probe_sets:
             self._probe_sets[name] = load_probe_set(name, self.settings.data_dir)
         return self._probe_sets[name]
+
+    def probes_on(self, name: str, axis: str) -> ProbeSet:
+        """The items of one axis of a probe set.
+
+        Raises:
+            ProbeError: no item has it.
+        """
+        if (name, axis) not in self._axes:
+            self._axes[name, axis] = self.probe_set(name).only(axis)
+        return self._axes[name, axis]
 
     def describe(self) -> dict[str, Any]:
         """Model and corpus by name and digest, and how much of what is trained on and held out; no path."""
@@ -116,4 +127,6 @@ class Inputs:
         """The digest of an axis' words when this experiment first asked for it."""
         from fairtest.augmentation import lexicon_digest
 
-        return self._lexicon_digests.setdefault(axis, lexicon_digest(axis))
+        if axis not in self._lexicon_digests:
+            self._lexicon_digests[axis] = lexicon_digest(axis)
+        return self._lexicon_digests[axis]

@@ -82,11 +82,11 @@ def compare(metric: str, *arms: Measured) -> Compared:
     ref = gate_metric(metric, *arms)
     first, *others = arms
     values: dict[str, Values] = {}
-    values[first.name], ids, clusters = item_matrix(first, ref)
     scores = {first.name: scores_of(first, ref)}
+    values[first.name], ids, clusters = item_matrix(first, ref, scores[first.name])
     for other in others:
-        values[other.name], their_ids, _ = item_matrix(other, ref)
         scores[other.name] = scores_of(other, ref)
+        values[other.name], their_ids, _ = item_matrix(other, ref, scores[other.name])
         _same_protocol(first, other, scores, ref)
         if ids != their_ids:
             raise ComparisonError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -109,13 +110,17 @@ def scores_of(arm: Measured, ref: MetricRef) -> tuple[ProbeScores, ...]:
     return arm.scores(ref.metric.probe_set, ref.axis, ref.metric.scoring_protocol or None)
 
 
-def item_matrix(arm: Measured, ref: MetricRef) -> tuple[Values, tuple[str, ...], Labels]:
+def item_matrix(
+    arm: Measured, ref: MetricRef, scores: Sequence[ProbeScores] | None = None
+) -> tuple[Values, tuple[str, ...], Labels]:
     """(values [seeds, items], item ids, clusters [items] or, with templates, [2, items]) of an arm.
+
+    `scores`: its own, where they are at hand.
 
     Raises:
         ComparisonError: the seeds were not scored on the same items.
     """
-    rows = [item_values(ref, scores) for scores in scores_of(arm, ref)]
+    rows = [item_values(ref, one) for one in (scores_of(arm, ref) if scores is None else scores)]
     first = rows[0]
     if any(row.ids != first.ids for row in rows):
         raise ComparisonError(

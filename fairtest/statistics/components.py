@@ -36,7 +36,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 from scipy.special import stdtr, stdtridf, stdtrit
 
 from fairtest.errors import ComparisonError
@@ -44,6 +43,7 @@ from fairtest.errors import ComparisonError
 Values = npt.NDArray[np.float64]
 Labels = Sequence[Any] | npt.NDArray[Any]
 _SMALLEST = 1e-100  # p-values below are not told apart
+_LOG_PRECISION = 1e-12  # of the logarithm of a p-value
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,11 @@ class Contrast:
         left, right = math.log(max(low, _SMALLEST)), math.log(high)
         if beyond(left) <= 0.0 or beyond(right) >= 0.0:  # an end, but for rounding
             return low if beyond(left) <= 0.0 else high
-        return math.exp(float(brentq(beyond, left, right, xtol=1e-12)))
+        # Bisection, because scipy's root finders take longer to import than a gate takes to be judged.
+        while right - left > _LOG_PRECISION * max(1.0, -left):
+            middle = (left + right) / 2.0
+            left, right = (left, middle) if beyond(middle) <= 0.0 else (middle, right)
+        return math.exp((left + right) / 2.0)
 
     def _square(self, tail: float) -> float:
         """Square of the half-width with the error `tail` on a side; never below that of the clusters alone."""
