@@ -1,5 +1,6 @@
 # make demo    sets everything up, fine-tunes the four arms of the embedded example and judges them
 # make test    sets everything up, runs the whole test suite against the installed wheel
+# make docs    builds the documentation's site into build/site
 # make lint    format, lint and strict types, as CI runs them
 VENV ?= .venv
 PYTHON ?= python3
@@ -7,13 +8,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := $(shell find fairtest plugins -type f -not -name '*.pyc') pyproject.toml README.md
 
-.PHONY: demo test lint format smollm2 clean
+.PHONY: demo test docs lint format smollm2 clean
 
 demo: $(VENV)/.package
 	$(BIN)/pytest examples/release_gate
 
 test: $(VENV)/.package
 	$(BIN)/pytest
+
+docs: $(VENV)/.package
+	$(PIP) install -q -c constraints.txt "mkdocs-material" "mkdocstrings[python]"
+	$(BIN)/mkdocs build
 
 lint: $(VENV)/.package
 	$(BIN)/ruff format --check .
