@@ -34,12 +34,18 @@ _FAIRNESS = pytest.StashKey[Any]()
 _PAYLOAD = "fairtest_record"
 
 
-def _seeds(text: str) -> int | str:
+def number_or_auto(text: str) -> int | str:
+    """Seeds as they are written; argparse shows the name of this function where they are neither."""
     return text if text == "auto" else int(text)
 
 
 _OPTIONS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
-    "seeds": ("--fairtest-seeds", _seeds, "N", "train every arm with N seeds; auto: more while a gate is undecided"),
+    "seeds": (
+        "--fairtest-seeds",
+        number_or_auto,
+        "N",
+        "train every arm with N seeds; auto: more while a gate is undecided",
+    ),
     "cache_dir": ("--fairtest-cache-dir", str, "DIR", "keep trained and scored runs in DIR"),
     "report_dir": ("--fairtest-report", str, "DIR", "write the report into DIR, with a page (report.html)"),
     "train": ("--fairtest-train", str, "WHEN", "auto: what is not in the store; never; always: every run anew"),
