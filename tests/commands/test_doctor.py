@@ -47,7 +47,7 @@ def test_a_sound_project_needs_nothing_and_the_store_is_not_made(doctor, project
     assert shown.status == 0, shown.out
     assert shown.out.splitlines()[-1] == "nothing that the settings need is missing"
     assert checks["settings"]["text"].startswith(f"settings in {project}: 3 from pyproject.toml [tool.fairtest]")
-    assert "200 records; " in checks["corpus"]["text"]
+    assert checks["corpus"]["text"].startswith("corpus records.jsonl: 200 records; ")
     assert checks["model"]["text"].startswith("model fairtest/tiny: embedded, SHA-256 ")
     assert checks["store"]["text"].endswith("made at first use")
     assert (checks["data_dir"]["status"], checks["data_dir"]["needed"]) == ("missing", False)
