@@ -98,8 +98,8 @@ def _corpus(settings: Settings) -> Check:
         return _of_error("corpus", error)
     records = counted(kept.record_count + aside.record_count + kept.records_left_out, "record")
     text = (
-        f"corpus {Path(settings.corpus).name}: {records}; {len(kept):,} units to train on and {len(aside):,} held out, each a"
-        f" {kept.unit_name}"
+        f"corpus {Path(settings.corpus).name}: {records}; {len(kept):,} units to train on and {len(aside):,} held out,"
+        f" each a {kept.unit_name}"
     )
     unknown = _unknown_share(settings, [record.text for unit in kept.units[:_TEXTS] for record in unit.records])
     if unknown > _UNKNOWN_SHARE:
