@@ -20,7 +20,7 @@ from typing import Any
 from fairtest.errors import SettingsError, SpecError
 from fairtest.specs import AXIS_FILES, CDA, DP, UNITS, Arm, Training, standard_arms
 
-UNDECIDED_CHOICES = ("auto", "fail", "warn", "skip")
+UNDECIDED_CHOICES = ("auto", "fail", "warn", "pass", "skip")
 FAMILY_CHOICES = ("show", "enforce")
 TRAIN_CHOICES = ("auto", "never", "always")
 PROCESSES = "processes"
@@ -56,7 +56,7 @@ class Settings:
         max_collapse: a candidate whose held-out perplexity is more than this many times the reference's has collapsed.
         family: the verdicts of all gates together (Holm) are shown beside each gate's own; "enforce" also fails the
             session where a gate passes alone and not in its family.
-        undecided: what an UNDECIDED verdict does to its test: "fail", "warn", "skip"; "auto" fails where the
+        undecided: what an UNDECIDED verdict does to its test: "fail", "warn", "pass", "skip"; "auto" fails where the
             environment variable CI is set and warns elsewhere.
         threads: CPU threads for torch; 0: all cores.
         workers: processes that train the seeds of an arm side by side, each with `threads` threads and a model of its

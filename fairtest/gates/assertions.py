@@ -226,12 +226,13 @@ def settle(result: GateResult, settings: Settings, record: Record | None = None)
         import pytest
 
         pytest.skip(result.message())
-    warn_user(result.message(), UndecidedWarning)
+    if undecided_policy(settings) == "warn":
+        warn_user(result.message(), UndecidedWarning)
     return result
 
 
 def undecided_policy(settings: Settings) -> str:
-    """What an UNDECIDED verdict does here and now: "fail", "warn" or "skip" a test."""
+    """What an UNDECIDED verdict does here and now to its test: "fail", "warn", "pass" or "skip"."""
     if settings.undecided != "auto":
         return settings.undecided
     under_ci = any(os.environ.get(name, "").lower() not in ("", "0", "false") for name in _CI_VARIABLES)

@@ -50,7 +50,7 @@ _OPTIONS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
     "report_dir": ("--fairtest-report", str, "DIR", "write the report into DIR, with a page (report.html)"),
     "train": ("--fairtest-train", str, "WHEN", "auto: what is not in the store; never; always: every run anew"),
     "executor": ("--fairtest-executor", str, "NAME", "what trains several runs at once: processes, or of a package"),
-    "undecided": ("--fairtest-undecided", str, "POLICY", "what UNDECIDED does to a test: fail, warn, skip, auto"),
+    "undecided": ("--fairtest-undecided", str, "POLICY", "what UNDECIDED does to a test: fail, warn, pass, skip, auto"),
 }
 
 

@@ -31,7 +31,13 @@ def session(pytester):
 
 @WORKERS
 @pytest.mark.parametrize(
-    ("policy", "outcome"), [("fail", {"failed": 1}), ("warn", {"passed": 1, "warnings": 1}), ("skip", {"skipped": 1})]
+    ("policy", "outcome"),
+    [
+        ("fail", {"failed": 1}),
+        ("warn", {"passed": 1, "warnings": 1}),
+        ("pass", {"passed": 1, "warnings": 0}),
+        ("skip", {"skipped": 1}),
+    ],
 )
 def test_undecided(session, workers, policy, outcome):
     result = session(UNDECIDED, "--fairtest-undecided", policy, *workers)
@@ -74,7 +80,7 @@ def test_train_never_trains_nothing_and_says_what_is_missing(session, pytester, 
     ("option", "message"),
     [
         ("--fairtest-train=sometimes", "setting 'train' must be one of auto, never, always"),
-        ("--fairtest-undecided=maybe", "setting 'undecided' must be one of auto, fail, warn, skip"),
+        ("--fairtest-undecided=maybe", "setting 'undecided' must be one of auto, fail, warn, pass, skip"),
     ],
 )
 def test_a_choice_that_is_none_is_told_with_the_choices(session, option, message):
