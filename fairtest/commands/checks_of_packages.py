@@ -155,7 +155,7 @@ def _build_server(settings: Settings | None) -> Check:
 
     used = settings if settings is not None else Defaults()
     policy = undecided_policy(used)
-    effect = {"fail": "fails its test", "warn": "is a warning", "skip": "skips its test"}[policy]
+    effect = {"fail": "fails its test", "warn": "is a warning", "pass": "passes", "skip": "skips"}[policy]
     if used.undecided != "auto":
         return Check("ci", OK, f"an undecided gate {effect} (setting undecided)")
     server = "a build server (CI is set)" if policy == "fail" else "no build server"
