@@ -216,6 +216,8 @@ def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:
         }
     if not isinstance(arm, TunedArm) or not arm.tuned or not ledger or not set(arm.identity) <= set(ledger):
         return {}
+    if arm.available_seeds is not None:  # looks may have trained more than an arm begins with
+        arm = arm.limited(1 + max(int(run["seed"]) for run in ledger.values() if run["arm"] == arm.name))
     statement = arm.statement()
     return {
         "data": arm.experiment.describe(),

@@ -165,3 +165,22 @@ def test_p_values_and_verdicts_say_the_same_of_random_gates():
             continue
         assert (result.p_pass <= result.alpha) == (result.verdict is Verdict.PASS)
         assert (result.p_fail <= result.alpha) == (result.verdict is Verdict.FAIL)
+
+
+def test_a_report_tells_every_seed_that_looks_have_trained(tmp_path):
+    from fairtest.experiments.arms import Arms
+    from fairtest.experiments.experiment import Experiment
+    from fairtest.gates.fairness import Fairness
+    from fairtest.store import Store
+    from fairtest.tiny.generator import corpus, write_jsonl
+
+    records = tmp_path / "records.jsonl"
+    write_jsonl(corpus("private", 0.65, 120, seed=1), records, prefix="r")
+    training = {"steps": 2, "batch_size": 16, "max_length": 48, "threads": 1}
+    settings = Settings(corpus=str(records), cache_dir=str(tmp_path / "store"), seeds="auto", **training)
+    baseline = Arms(Experiment(settings, Store(settings.cache_dir))).baseline
+    helpers = Fairness(settings)
+    helpers.measure(baseline, "perplexity")
+    assert len(helpers.record()["arms"]["baseline"]["training"]) == 3
+    baseline.limited(5).train()
+    assert len(helpers.record()["arms"]["baseline"]["training"]) == 5
