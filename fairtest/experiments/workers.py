@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -81,24 +82,41 @@ class Workers:
 
 
 _interrupted = False
+_GRACE_SECONDS = 5.0
 
 
 def _leave_quietly() -> None:
-    """An interrupt ends a worker without a traceback: the parent tells the person."""
+    """An interrupt ends a worker without a traceback: the parent tells the person.
+
+    Only the first signal counts, and a pool that breaks sends one too: what a run leaves behind is being cleared away
+    then, and a second one would stop that half-way. An import that catches everything may swallow the exit, so that
+    there is an end after some seconds; what then lies in the store is no entry, and the next who makes it removes it.
+    """
 
     def leave(number: int, frame: object) -> None:
-        global _interrupted  # noqa: PLW0603 - jobs that wait in the queue have to see it
+        global _interrupted  # noqa: PLW0603 - whoever clears away has to be left alone
         del number, frame
-        _interrupted = True
-        sys.exit(1)
+        if not _interrupted:
+            _interrupted = True
+            end = threading.Timer(_GRACE_SECONDS, os._exit, (1,))
+            end.daemon = True
+            end.start()
+            sys.exit(1)
 
     signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
 
 
 def work(job: Job) -> float | None:
     """Trains and scores one run, in a process of its own; the seconds its training took, None where it was there."""
-    if _interrupted:
-        sys.exit(1)
+    try:
+        return _work(job)
+    finally:
+        if _interrupted:
+            os._exit(1)  # the pool would take the exit for an error of this job, and give out the next one
+
+
+def _work(job: Job) -> float | None:
     from fairtest.experiments.experiment import Experiment
     from fairtest.store import Store
 

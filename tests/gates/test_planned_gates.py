@@ -412,7 +412,8 @@ def test_every_kind_of_gate_about_a_metric_is_planned(planning, data_dir):
         (lambda p, a: p.assert_bias_within(a.dp, metric="stereoset.ss", max_distance=1.0), "needs its published data"),
     ],
 )
-def test_what_a_gate_refuses_a_plan_refuses(planning, ask, words):
+def test_what_a_gate_refuses_a_plan_refuses(planning, ask, words, monkeypatch):
+    monkeypatch.delenv("FAIRTEST_DATA_DIR", raising=False)
     planner, arms = planning()
     with pytest.raises(FairtestError, match=words):
         ask(planner, arms)

@@ -163,8 +163,8 @@ def test_the_vocabulary_head_is_not_applied_to_a_prompt():
     probes = probe_set(("Who ran?\nAnswer:", (" he", " she", " x")))
     model.lm_head.register_forward_pre_hook(lambda _module, inputs: rows.append(inputs[0].shape))
     score_probe_set(loaded(model), probes)
-    # " he", " she" and " x" have seven distinct (prefix, next token).
-    assert rows[-1] == (1 + len("he") + len("she") + len("x"), 16)
+    # " he", " she" and " x" go on after five distinct beginnings: the prompt, and then " ", " h", " s" and " sh".
+    assert rows[-1] == (5, 16)
 
 
 def test_without_bos_the_text_is_scored_the_same_way():
