@@ -52,11 +52,7 @@ def judge_utility(
         ours.units,
         confidence=confidence,
     )
-    guards = [
-        guard
-        for guard in guards_of(candidate, (reference,), settings, {})
-        if not guard.name.endswith("still models language")  # that is the question
-    ]
+    guards = guards_of(candidate, (reference,), settings, {}, collapse=False)
     sides = (candidate, reference)
     decision = decided(
         interval, max_perplexity_ratio, guards, confidence=confidence, arms=sides, min_clusters=2, rounding=0.0

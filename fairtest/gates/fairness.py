@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fairtest.errors import FairtestError
 from fairtest.experiments.arms import Measured, TunedArm
 from fairtest.experiments.checkpoint import Checkpoint
 from fairtest.experiments.progress import SILENT, Progress
@@ -186,11 +187,13 @@ class Fairness:
         for arm in self._arms.values():
             if isinstance(arm, TunedArm):
                 ledger.update(arm.experiment.ledger)
+        told = {name: _told(arm, ledger) for name, arm in self._arms.items()}
         return {
+            "problem": "\n".join(problem for _, problem in told.values() if problem),
             "gates": [result.as_dict() for result in self.results],
             "measurements": list(self.measurements),
             "baselines": list(self.baselines),
-            "arms": {name: _summary(arm, ledger) for name, arm in self._arms.items()},
+            "arms": {name: summary for name, (summary, _) in told.items()},
             "ledger": ledger,
         }
 
@@ -203,6 +206,14 @@ class Fairness:
 
     def _record(self, result: GateResult) -> None:
         self.results.append(dataclasses.replace(result, test=self.test))
+
+
+def _told(arm: Measured, ledger: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """(what the report says of an arm, what is wrong with it): what gates found of it is told all the same."""
+    try:
+        return _summary(arm, ledger), ""
+    except FairtestError as error:
+        return {}, str(error)
 
 
 def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,18 @@ from fairtest.statistics.intervals import perplexity_ratio_interval, weighted_me
 
 
 def guards_of(
-    candidate: Measured, others: Sequence[Measured], settings: Settings, scores: Mapping[str, Sequence[ProbeScores]]
+    candidate: Measured,
+    others: Sequence[Measured],
+    settings: Settings,
+    scores: Mapping[str, Sequence[ProbeScores]],
+    *,
+    collapse: bool = True,
 ) -> list[Guard]:
     """Every guard of a comparison of `candidate` with `others` (none: with its own start): different weights, trained,
     changed by CDA, seeds that differ, and a candidate that still models language.
 
-    `scores`: those of the gate, by arm, one entry a seed.
+    `scores`: those of the gate, by arm, one entry a seed. `collapse` False leaves the last one out: of a gate that asks
+    for just that.
     """
     arms = (candidate, *others)
     guards = [different_weights_guard(candidate, other) for other in others]
@@ -34,9 +40,9 @@ def guards_of(
             guards += augmented_guards(arm)
         guards += seeds_guards(arm, scores.get(arm.name, ()))
     reference = others[0] if others else start_of(candidate)
-    if reference is not None and reference is not candidate:
-        collapse = {"max_collapse": settings.max_collapse, "confidence": settings.confidence}
-        guards.append(collapse_guard(candidate, reference, **collapse))
+    if collapse and reference is not None and reference is not candidate:
+        limits = {"max_collapse": settings.max_collapse, "confidence": settings.confidence}
+        guards.append(collapse_guard(candidate, reference, **limits))
     return guards
 
 

@@ -84,8 +84,13 @@ def workflow_commands(document: Mapping[str, Any], *, most: int = MOST_ANNOTATIO
     """
     document = showable(document)
     failed = [gate for gate in document["gates"] if gate["verdict"] == "FAIL" and gate.get("outcome") not in _EXPECTED]
+    undecided = [
+        gate for gate in document["gates"] if gate["verdict"] == "UNDECIDED" and gate.get("outcome") == "failed"
+    ]
     lines = [
-        _annotation(*_location(gate), title="fairtest: a gate does not hold", message=_message(gate)) for gate in failed
+        _annotation(*_location(gate), title=f"fairtest: a gate {what}", message=_message(gate))
+        for what, gates in (("does not hold", failed), ("is not decided, which fails its test", undecided))
+        for gate in gates
     ]
     lines += [
         _annotation(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SOURCES = pytest.StashKey[Any]()
 _PLANNER = pytest.StashKey[Any]()
 _PAYLOAD = "fairtest_plan"
+_PLANNED = "planned, not judged: nothing was trained"
 _FIXTURES = {"arms", "finetune", "fairness"}
 
 
@@ -112,11 +113,16 @@ class _Planning:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A test that expects its gate to fail has not failed; what was planned travels with the report."""
+        """A test whose gates were planned is skipped: passed would say that they were judged. One that expects its gate
+        to fail has not failed. What was planned travels with the report.
+        """
         report = yield
-        if report.outcome == "failed" and str(report.longrepr).startswith("[XPASS(strict)]"):
-            report.outcome = "passed"
         planner = item.stash.get(_PLANNER, None)
+        unjudged = report.passed or str(report.longrepr).startswith("[XPASS(strict)]")
+        if planner is not None and report.when == "call" and unjudged:
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {_PLANNED}")
+            report.__dict__.pop("wasxfail", None)
         if planner is not None and report.when == "teardown":
             setattr(report, _PAYLOAD, {"gates": planner.record(), "workers": planner.settings.workers})
         return report

@@ -313,3 +313,16 @@ def test_texts_and_probes_that_are_not_there_are_named(models, tmp_path, setting
         Checkpoint(models[0], held_out=tmp_path / "none.txt").bind(settings).held_out()
     with pytest.raises(ProbeError):
         Checkpoint(models[0]).bind(settings).scores("templates", "colour")
+
+
+def test_what_a_gate_found_is_told_though_the_arm_cannot_be_described(models, settings, tmp_path):
+    from fairtest.gates.fairness import Fairness
+
+    (tmp_path / "privacy.json").write_text("{")
+    checkpoint = Checkpoint(*models, statement=[tmp_path / "privacy.json"] * 2, name="dp")
+    helpers = Fairness(settings)
+    helpers.measure(checkpoint, "templates.log_ratio[gender]")
+    record = helpers.record()
+    assert [row["arm"] for row in record["measurements"]] == ["dp"]
+    assert record["arms"] == {"dp": {}}
+    assert "privacy.json" in record["problem"]

@@ -119,6 +119,17 @@ def test_only_what_fails_is_annotated_at_its_file():
     assert commands[1][1]["file"] == "test_release.py"
 
 
+def test_an_undecided_gate_is_annotated_where_it_failed_its_test():
+    for outcome, lines in (("failed", 1), ("passed", 0), ("skipped", 0)):
+        made = document()
+        for one in made["gates"]:
+            one["outcome"] = outcome if one["verdict"] == "UNDECIDED" else "xfailed"
+        made["failed_otherwise"] = []
+        found = workflow_commands(made)
+        assert len(found) == lines
+        assert all("a gate is not decided" in line for line in found)
+
+
 def test_a_line_is_named_where_it_is_known_and_an_expected_failure_is_not_annotated():
     known = document(gates=[{**gate(verdict=Verdict.FAIL), "location": ["a,b:c.py", 12]}], failed_otherwise=[])
     assert read(workflow_commands(known)[0])[1]["file"] == "a,b:c.py"
