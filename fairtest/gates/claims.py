@@ -10,7 +10,7 @@ from fairtest.errors import warn_user
 from fairtest.experiments.arms import Measured, TunedArm
 from fairtest.experiments.checkpoint import Checkpoint
 from fairtest.gates.compare import require_arms, scope
-from fairtest.gates.decision import Decision, ThresholdWarning, decided, guarded, require_finite
+from fairtest.gates.decision import Decision, ThresholdWarning, after_failure, decided, guarded, require_finite
 from fairtest.gates.guards import augmented_guards, guards_of, same_texts, start_of, trained_guard
 from fairtest.gates.measure import estimate_of, held_out_of, measure
 from fairtest.gates.result import Estimate, GateResult, GateSetupError, Verdict
@@ -80,7 +80,9 @@ def judge_utility(
         items=interval.items,
         clusters=interval.clusters,
         factors=interval.factors,
-        advice=decision.advice,
+        advice=after_failure("utility", candidate.name, reference.name)
+        if decision.verdict is Verdict.FAIL
+        else decision.advice,
         guards=tuple(guards),
         p_pass=decision.p_pass,
         p_fail=decision.p_fail,

@@ -134,12 +134,17 @@ def _cost(arms: Sequence[Measured], more: int) -> str:
     return f": {more} more of each side, about {took} of training at the speed of those that were trained"
 
 
-def after_failure(candidate: str) -> str:
-    """What to do about an amplification."""
-    return (
-        f"compare {candidate} with the same arm and CDA, with a larger epsilon or more data; "
-        "raise the allowed increase only with a reason you would sign"
-    )
+def after_failure(gate: str, candidate: str, reference: str) -> str:
+    """What to do about a claim that does not hold."""
+    with_reason = "change what is allowed only with a reason you would sign"
+    return {
+        "no_amplification": f"compare {candidate} with the same arm and CDA, with a larger epsilon or more data; "
+        "raise the allowed increase only with a reason you would sign",
+        "bias_within": f"look at the worst items; compare {candidate} with the same arm and CDA; {with_reason}",
+        "mitigated": f"look at the worst items; compare {candidate} with CDA of further axes or names, or with a "
+        f"larger epsilon; {with_reason}",
+        "utility": f"train {candidate} longer, or with a larger epsilon or more data than {reference}; {with_reason}",
+    }[gate]
 
 
 def require_finite(name: str, value: float) -> None:

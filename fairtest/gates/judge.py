@@ -164,8 +164,8 @@ class _Claim:
             interval, allowed, guards, confidence=confidence, arms=sides, still=compared.stillness(*sides)
         )
         advice = decision.advice
-        if decision.verdict is Verdict.FAIL and self.gate == "no_amplification":
-            advice = after_failure(candidate.name)
+        if decision.verdict is Verdict.FAIL:
+            advice = after_failure(self.gate, candidate.name, "" if reference is None else reference.name)
         seeds, about = scope(*sides)
         return GateResult(
             gate=self.gate,
