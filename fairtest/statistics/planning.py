@@ -30,7 +30,7 @@ def seeds_to_decide(interval: Interval, distance: float, *, confidence: float = 
         return None
     distance = _on_the_contrasts_scale(interval, distance)
     for seeds in range(2, MAX_SEEDS + 1):
-        if _with_seeds(contrast, seeds).half_width(confidence) < distance:
+        if with_seeds(contrast, seeds).half_width(confidence) < distance:
             return seeds
     return None
 
@@ -43,7 +43,7 @@ def items_factor_to_decide(interval: Interval, distance: float, *, confidence: f
     distance = _on_the_contrasts_scale(interval, distance)
 
     def enough(factor: float) -> bool:
-        return _with_clusters(contrast, factor).half_width(confidence) < distance
+        return with_clusters(contrast, factor).half_width(confidence) < distance
 
     if contrast.cluster_df <= 0 or not enough(MAX_FACTOR):
         return None
@@ -99,20 +99,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _with_seeds(contrast: Contrast, seeds: int) -> Contrast:
+def with_seeds(contrast: Contrast, seeds: int) -> Contrast:
+    """The contrast with another number of seeds, all else as it was."""
     interaction = contrast.interaction_se**2
     per_seed = interaction * contrast.seeds / seeds
-    clusters = max(contrast.cluster_se**2 - interaction, 0.0) + per_seed
-    return replace(contrast, seeds=seeds, cluster_se=math.sqrt(clusters), interaction_se=math.sqrt(per_seed))
+    clusters = math.sqrt(max(contrast.cluster_se**2 - interaction, 0.0) + per_seed)
+    if contrast.seed_sd is None or seeds < 2:  # of one seed, nothing tells what is drawn with it
+        return replace(contrast, seeds=seeds, seed_sd=None, cluster_se=clusters, interaction_se=0.0)
+    return replace(contrast, seeds=seeds, cluster_se=clusters, interaction_se=math.sqrt(per_seed))
 
 
-def _with_clusters(contrast: Contrast, factor: float) -> Contrast:
-    interaction = contrast.interaction_se**2
-    seed_sd = contrast.seed_sd
+def with_clusters(contrast: Contrast, factor: float) -> Contrast:
+    """The contrast with `factor` times as many clusters, all else as it was."""
+    if factor == 1.0:
+        return contrast
+    interaction, seed_sd = contrast.interaction_se**2, contrast.seed_sd
     if seed_sd is not None:
-        seed_sd = math.sqrt(
-            contrast.seeds * (max(seed_sd**2 / contrast.seeds - interaction, 0.0) + interaction / factor)
-        )
+        shared = max(seed_sd**2 / contrast.seeds - interaction, 0.0)
+        seed_sd = math.sqrt(contrast.seeds * (shared + interaction / factor))
     return replace(
         contrast,
         seed_sd=seed_sd,

@@ -16,7 +16,7 @@ from typing import Any
 from fairtest.gates.decision import MIN_CLUSTERS
 from fairtest.gates.messages import number, signed_number
 from fairtest.statistics.components import Contrast
-from fairtest.statistics.planning import MAX_FACTOR, MAX_SEEDS
+from fairtest.statistics.planning import MAX_FACTOR, MAX_SEEDS, with_clusters, with_seeds
 from fairtest.statistics.power import detectable as detectable_change
 
 PRIVACY, MEASURED = "privacy", "measure"
@@ -136,33 +136,6 @@ def needs(gate: PlannedGate, *, tests: int = 1) -> str:
     if room <= 0 or found <= room:
         return _as_it_is(gate, room, found)
     return _more(gate, room, tests)
-
-
-def with_seeds(contrast: Contrast, seeds: int) -> Contrast:
-    """The contrast with another number of seeds, all else as it was."""
-    interaction = contrast.interaction_se**2
-    per_seed = interaction * contrast.seeds / seeds
-    clusters = math.sqrt(max(contrast.cluster_se**2 - interaction, 0.0) + per_seed)
-    if contrast.seed_sd is None or seeds < 2:  # of one seed, nothing tells what is drawn with it
-        return dataclasses.replace(contrast, seeds=seeds, seed_sd=None, cluster_se=clusters, interaction_se=0.0)
-    return dataclasses.replace(contrast, seeds=seeds, cluster_se=clusters, interaction_se=math.sqrt(per_seed))
-
-
-def with_clusters(contrast: Contrast, factor: float) -> Contrast:
-    """The contrast with `factor` times as many clusters, all else as it was."""
-    if factor == 1.0:
-        return contrast
-    interaction, seed_sd = contrast.interaction_se**2, contrast.seed_sd
-    if seed_sd is not None:
-        shared = max(seed_sd**2 / contrast.seeds - interaction, 0.0)
-        seed_sd = math.sqrt(contrast.seeds * (shared + interaction / factor))
-    return dataclasses.replace(
-        contrast,
-        seed_sd=seed_sd,
-        cluster_se=contrast.cluster_se / math.sqrt(factor),
-        interaction_se=contrast.interaction_se / math.sqrt(factor),
-        cluster_df=(contrast.cluster_df + 1.0) * factor - 1.0,
-    )
 
 
 def family_size(gates: Sequence[PlannedGate]) -> int:
