@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fairtest.errors import SettingsError, SpecError
-from fairtest.specs import AXIS_FILES, CDA, DP, UNITS, Arm, Training, standard_arms
+from fairtest.specs import AXIS_FILES, CDA, DP, UNITS, Arm, Training, ablation_arms, standard_arms
 
 UNDECIDED_CHOICES = ("auto", "fail", "warn", "pass", "skip")
 FAMILY_CHOICES = ("show", "enforce")
@@ -43,8 +43,8 @@ class Settings:
         group_field: the column by which held-out perplexity is also reported.
         data_dir: where published probe sets lie (StereoSet, CrowS-Pairs).
         epsilon, delta, max_grad_norm, release, clipping: of the DP arms (`fairtest.DP`).
-        cda_axes, cda_mode, cda_names, cda_counterfactuals, cda_seed: of the CDA arms (`fairtest.CDA`). An axis may be
-            a file of word lists.
+        cda_axes, cda_mode, cda_names, cda_counterfactuals, cda_fraction, cda_seed: of the CDA arms (`fairtest.CDA`). An
+            axis may be a file of word lists.
         seeds: number of paired seeds an arm is trained with; "auto": more are trained only while a gate is undecided.
         max_seeds: the most that seeds="auto" trains.
         steps, epochs, batch_size, optimizer, learning_rate, lr_schedule, warmup_steps, weight_decay, momentum,
@@ -84,6 +84,7 @@ class Settings:
     cda_mode: str = "two_sided"
     cda_names: bool = False
     cda_counterfactuals: str = "each"
+    cda_fraction: float = 1.0
     cda_seed: int = 0
     seeds: int | str = 3
     max_seeds: int = 8
@@ -168,12 +169,17 @@ class Settings:
             mode=self.cda_mode,
             names=self.cda_names,
             counterfactuals=self.cda_counterfactuals,
+            fraction=self.cda_fraction,
             seed=self.cda_seed,
         )
 
     def arms(self) -> dict[str, Arm]:
         """The five named arms under these settings."""
         return standard_arms(self.training, self.dp, self.cda)
+
+    def ablations(self) -> dict[str, Arm]:
+        """What takes the DP arm apart: clip_only, noise_only, shuffled, baseline_matched."""
+        return ablation_arms(self.training, self.dp)
 
     def as_dict(self) -> dict[str, Any]:
         """Values by name, as plain data."""

@@ -19,7 +19,7 @@ from fairtest.errors import SpecError
 
 AUGMENTATION_AXES = ("gender", "religion", "race")
 AXIS_FILES = (".toml", ".csv")
-AUGMENTATION_MODES = ("two_sided", "substitute")
+AUGMENTATION_MODES = ("two_sided", "substitute", "naive_copies")
 COUNTERFACTUALS = ("each", "one")
 LR_SCHEDULES = ("linear", "cosine", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -27,6 +27,7 @@ PRECISIONS = ("float32", "bfloat16")
 LONG_TEXTS = ("cut", "blocks")
 UNITS = ("record", "document", "user")
 CLIPPING_ENGINES = ("fairtest", "opacus")
+ABLATIONS = ("clip_only", "noise_only", "shuffled")
 
 
 def digest_of(value: Any) -> str:
@@ -144,6 +145,10 @@ class CDA:
         axes: what to swap: "gender", "religion", "race", or word lists of your own, a path that ends in .toml or .csv.
         mode: "two_sided" gives a unit the counterfactuals as further views of itself; "substitute" leaves it one view,
             in which a group is drawn for each axis, its own among them: with probability 1/2 for two groups.
+            "naive_copies" is for studies: counterfactuals become units of their own, as is often done, so that whoever
+            is behind a record is in the corpus twice; noise is drawn for the epsilon that would claim, and the
+            statement says what it really is.
+        fraction: share of the units that are augmented, above 0; which ones is drawn by a hash of the unit.
         names: also swap first names, one to one within a record.
         counterfactuals: of an axis of three groups or more, "each" other group gives a view, or "one" that is drawn.
         seed: of what is drawn, from a hash of this and the record: the same in any order, process and arm.
@@ -156,6 +161,7 @@ class CDA:
     counterfactuals: str = "each"
     seed: int = 0
     allow_unchanged: bool = False
+    fraction: float = 1.0
 
     def __post_init__(self) -> None:
         _require(
@@ -201,11 +207,21 @@ class CDA:
                 f"CDA({name}=)",
                 "False is the default",
             )
+        _require(
+            _number(self.fraction) and 0 < self.fraction <= 1,
+            f"fraction must be a number above 0 and at most 1, got {self.fraction!r}",
+            "CDA(fraction=)",
+            "1.0 augments every unit in which something can be swapped; an arm without CDA has cda=None",
+        )
+        object.__setattr__(self, "fraction", float(self.fraction))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data; an axis of one's own by its file's name, since its words are what counts, not where they lie."""
         names = [axis if axis in AUGMENTATION_AXES else Path(axis).name for axis in self.axes]
-        return {**dataclasses.asdict(self), "axes": names}
+        found = {**dataclasses.asdict(self), "axes": names}
+        if self.fraction == 1.0:  # as it was before there was a fraction: what was trained is found again
+            del found["fraction"]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,12 +379,22 @@ class Arm:
     """One fine-tuning condition. `training=None` is the pretrained model itself.
 
     The name is for people and is no part of the digest: the same condition under two names is trained once.
+
+    Args:
+        ablation: a part of what `dp` does, to tell causes apart; such an arm claims no privacy. "clip_only" clips as
+            the DP arm does and adds no noise, "noise_only" adds the DP arm's noise to gradients that are not clipped.
+            "shuffled" (without `dp`) takes batches of fixed size from shuffled passes, where all other arms sample
+            each unit by itself.
+        matched_to: a DP arm; this one, without DP, stops at the step at which its held-out loss is the DP arm's, so
+            that both have learned equally much of the corpus. For each seed by itself.
     """
 
     name: str
     training: Training | None = field(default_factory=Training)
     dp: DP | None = None
     cda: CDA | None = None
+    ablation: str | None = None
+    matched_to: Arm | None = None
 
     def __post_init__(self) -> None:
         _require(
@@ -384,6 +410,40 @@ class Arm:
                 "Arm(training=, dp=, cda=)",
                 "give it a Training(), or leave dp and cda out",
             )
+        self._require_ablation()
+        self._require_match()
+
+    @property
+    def private(self) -> bool:
+        """Whether the arm may claim privacy: it is trained with DP, and not with a part of it only."""
+        return self.dp is not None and self.ablation is None
+
+    def _require_ablation(self) -> None:
+        if self.ablation is None:
+            return
+        _require(
+            self.ablation in ABLATIONS,
+            f"ablation must be one of {', '.join(ABLATIONS)}, got {self.ablation!r}",
+            "Arm(ablation=)",
+            "leave it out for an arm that is not taken apart",
+        )
+        _require(
+            self.training is not None and (self.dp is None) == (self.ablation == "shuffled"),
+            f"ablation {self.ablation!r} of arm {self.name!r} does not fit dp={self.dp!r}",
+            "Arm(ablation=, dp=)",
+            '"clip_only" and "noise_only" are parts of a DP arm, "shuffled" is of one without DP',
+        )
+
+    def _require_match(self) -> None:
+        other = self.matched_to
+        if other is None:
+            return
+        _require(
+            self.training is not None and self.dp is None and self.ablation is None and other.training is not None,
+            f"arm {self.name!r} cannot be matched to {other.name!r}",
+            "Arm(matched_to=)",
+            "a matched arm is a plain one without DP, and what it is matched to is fine-tuned",
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data of everything that changes what is trained; no name, no speed-only setting."""
@@ -392,11 +452,17 @@ class Arm:
             training = dataclasses.asdict(self.training)
             for speed_only in ("micro_batch_tokens", "gradient_checkpointing"):
                 del training[speed_only]
-        return {
+        found: dict[str, Any] = {
             "training": training,
             "dp": dataclasses.asdict(self.dp) if self.dp else None,
             "cda": self.cda.as_dict() if self.cda else None,
         }
+        # Absent where they are not used, so that what was trained before they existed is found again.
+        if self.ablation is not None:
+            found["ablation"] = self.ablation
+        if self.matched_to is not None:
+            found["matched_to"] = self.matched_to.as_dict()
+        return found
 
 
 def standard_arms(training: Training, dp: DP, cda: CDA) -> dict[str, Arm]:
@@ -407,5 +473,17 @@ def standard_arms(training: Training, dp: DP, cda: CDA) -> dict[str, Arm]:
         Arm(name="cda", training=training, cda=cda),
         Arm(name="dp", training=training, dp=dp),
         Arm(name="dp_cda", training=training, dp=dp, cda=cda),
+    )
+    return {arm.name: arm for arm in arms}
+
+
+def ablation_arms(training: Training, dp: DP, cda: CDA | None = None, *, suffix: str = "") -> dict[str, Arm]:
+    """What takes a DP arm apart, by name: clip_only, noise_only, shuffled, baseline_matched, each with `suffix`."""
+    private = Arm(name=f"dp{suffix}", training=training, dp=dp, cda=cda)
+    arms = (
+        Arm(name=f"clip_only{suffix}", training=training, dp=dp, cda=cda, ablation="clip_only"),
+        Arm(name=f"noise_only{suffix}", training=training, dp=dp, cda=cda, ablation="noise_only"),
+        Arm(name=f"shuffled{suffix}", training=training, cda=cda, ablation="shuffled"),
+        Arm(name=f"baseline_matched{suffix}", training=training, cda=cda, matched_to=private),
     )
     return {arm.name: arm for arm in arms}
