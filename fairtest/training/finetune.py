@@ -5,7 +5,8 @@ All arms of a seed see the same Poisson batches and the same dropout, and all ta
     theta <- optimizer(theta, (sum_{u in batch} clip(g_u, C) + sigma C z) / (q N)),   z standard normal,
 
 with g_u the gradient of the unit's mean loss over records and their views. Without noise, C is infinite and sigma 0,
-and nothing else differs.
+and nothing else differs. What takes DP apart takes this path too: sigma 0 alone, or the same noise with C infinite, or
+shuffled passes instead of Poisson batches.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from fairtest.training.encoding import encode_units
 from fairtest.training.forward import CausalForward
 from fairtest.training.models import LoadedModel
 from fairtest.training.optimizers import learning_rate_at
-from fairtest.training.sampling import poisson_batches, sample_rate_for
+from fairtest.training.sampling import poisson_batches, sample_rate_for, shuffled_batches
 from fairtest.training.steps import NoiseSpec, Steps, TokenScorer, derived_seed
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def finetune(
     seed: int,
     *,
     on_step: Callable[[int, float | None], None] | None = None,
+    stop: Callable[[int], bool] | None = None,
+    shuffled: bool = False,
     forward: TokenScorer | None = None,
 ) -> TrainingLog:
     """Trains `loaded.model` in place, on those of its parameters that require gradients.
@@ -92,6 +95,11 @@ def finetune(
 
     Args:
         on_step: called after each step with its index and mean unit loss, None for an empty batch.
+        stop: called after each step with the number of steps taken; True ends the run there. The learning rates are
+            those of the whole run all the same: what is left is that run at an earlier step. It may score the model,
+            which changes nothing of the run.
+        shuffled: take batches of `batch_size` units from shuffled passes; not with noise, whose accounting is not of
+            such batches.
         forward: another way to compute the model's log-probabilities, such as `CausalForward` with a cached trunk; by
             default the whole model runs.
 
@@ -119,8 +127,7 @@ def finetune(
     )
     processes.require_equal(steps.parameters.values(), "before training")
     before = _fingerprint(steps.parameters)
-    secret = noise is not None and noise.release
-    batches = poisson_batches(len(units), sample_rate, count, None if secret else seed, share=processes.first)
+    batches = _batches(training, noise, len(units), seed, processes, shuffled=shuffled)
     model.train()
     try:
         with torch.random.fork_rng(devices=_cuda_devices(model)), _checkpointing(loaded, training):
@@ -131,17 +138,19 @@ def finetune(
                     loss = steps.take([corpus.units[index] for index in chosen])
                 if on_step is not None:
                     on_step(step, loss)
+                if stop is not None and stop(steps.taken):
+                    break
     finally:
         steps.close()
         model.eval()
     _require_trained(steps, before)
     processes.require_equal(steps.parameters.values(), "after training")
     return TrainingLog(
-        steps=count,
+        steps=steps.taken,
         units=len(units),
         sample_rate=sample_rate,
         seconds=time.perf_counter() - began,
-        empty_batches=count - len(steps.losses),
+        empty_batches=steps.taken - len(steps.losses),
         cut_texts=corpus.cut_texts,
         identical_views=corpus.identical_views,
         rows=sum(len(unit.rows) for unit in corpus.units),
@@ -151,6 +160,23 @@ def finetune(
         clipped_share=tuple(steps.clipped_share),
         median_norms=tuple(steps.median_norms),
     )
+
+
+def _batches(
+    training: Training, noise: NoiseSpec | None, units: int, seed: int, processes: Processes, *, shuffled: bool
+) -> Iterator[list[int]]:
+    count = training.steps_for(units)
+    if not shuffled:
+        secret = noise is not None and noise.release
+        rate = sample_rate_for(training.batch_size, units)
+        return poisson_batches(units, rate, count, None if secret else seed, share=processes.first)
+    if noise is not None:
+        raise TrainingError(
+            "shuffled batches with noise have no epsilon: it is accounted for Poisson batches",
+            where="finetune(shuffled=)",
+            fix="leave shuffled out, or train without noise",
+        )
+    return shuffled_batches(units, training.batch_size, count, seed)
 
 
 @contextlib.contextmanager

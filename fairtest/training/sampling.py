@@ -1,4 +1,8 @@
-"""Poisson sampling: in each step every unit is in the batch with the same probability, independently of all others."""
+"""Which units are in a batch.
+
+Poisson sampling, in every arm: in each step every unit is in the batch with the same probability, independently of all
+others. Shuffled passes, in the arm that shows what this changes: as most training does it without privacy.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from fairtest.errors import TrainingError
+
+_SHUFFLED = 1  # tells a pass from the Poisson draw of a step
 
 
 def sample_rate_for(batch_size: int, units: int) -> float:
@@ -46,9 +52,41 @@ def poisson_batches(
             where="poisson_batches(sample_rate=)",
             fix="it is batch_size / number of units",
         )
-    if seed is not None and seed < 0:
-        raise TrainingError(f"a seed must be at least 0, got {seed!r}", where="seed", fix="give a whole number >= 0")
+    if seed is not None:
+        _require_seed(seed)
     return (_draw(units, sample_rate, _stream(seed, step, share)) for step in range(steps))
+
+
+def shuffled_batches(units: int, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """Yields for each step the indices of its `batch_size` units, ascending, from passes in which each unit comes once.
+
+    Passes follow each other without a gap, each in an order of its own: a batch may hold the end of one and the
+    beginning of the next, so that all are of one size and no unit is left out. A pass depends on (seed, pass) alone.
+
+    Raises:
+        TrainingError: a batch larger than the corpus, or a negative seed.
+    """
+    sample_rate_for(batch_size, units)
+    _require_seed(seed)
+    return _cut(units, batch_size, steps, seed)
+
+
+def _cut(units: int, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
+    left: list[int] = []
+    passes = 0
+    for _ in range(steps):
+        if len(left) < batch_size:
+            stream = np.random.SeedSequence(entropy=seed, spawn_key=(passes, _SHUFFLED))
+            order: list[int] = np.random.Generator(np.random.PCG64(stream)).permutation(units).tolist()
+            left += order
+            passes += 1
+        yield sorted(left[:batch_size])
+        del left[:batch_size]
+
+
+def _require_seed(seed: int) -> None:
+    if seed < 0:
+        raise TrainingError(f"a seed must be at least 0, got {seed!r}", where="seed", fix="give a whole number >= 0")
 
 
 def _stream(seed: int | None, step: int, share: Callable[[bytes], bytes] | None) -> np.random.SeedSequence:

@@ -51,13 +51,20 @@ class Clipping(Protocol):
 class NoiseSpec:
     """The Gaussian mechanism: noise of standard deviation `noise_multiplier` * `max_grad_norm` on the clipped sum.
 
-    `release` takes noise and batches from the operating system; `clipping` is one of `specs.CLIPPING_ENGINES`.
+    `release` takes noise and batches from the operating system; `clipping` is one of `specs.CLIPPING_ENGINES`. `clips`
+    False puts the same noise on the sum of gradients as they are: no norm is computed, and there is no privacy.
     """
 
     noise_multiplier: float
     max_grad_norm: float
     release: bool = False
     clipping: str = "fairtest"
+    clips: bool = True
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the noise on the sum, before it is divided by the batch size."""
+        return self.noise_multiplier * self.max_grad_norm
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise_multiplier < math.inf or not 0 < self.max_grad_norm < math.inf:
@@ -124,7 +131,8 @@ class Steps:
         self._clipping: Clipping | None = None
         self._optimizer: Any = plain_optimizer(self.parameters.values(), self.training)
         if self.noise is not None:
-            self._clipping = clipping_of(self.model, self.noise.max_grad_norm, self.noise.clipping)
+            if self.noise.clips:
+                self._clipping = clipping_of(self.model, self.noise.max_grad_norm, self.noise.clipping)
             self._optimizer = NoisyOptimizer(
                 self._optimizer,
                 noise_multiplier=self.noise.noise_multiplier,
@@ -159,7 +167,7 @@ class Steps:
             return None
         shares = self.processes.gather((loss, norms))
         self.losses.append(math.fsum(share[0] for share in shares) / len(batch))
-        if self.noise is not None:
+        if self.noise is not None and self._clipping is not None:
             every = [norm for share in shares for norm in share[1]]
             self.clipped_share.append(sum(norm > self.noise.max_grad_norm for norm in every) / len(every))
             self.median_norms.append(statistics.median(every))
@@ -172,7 +180,7 @@ class Steps:
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         self.processes.add_up(gradients.values())
         self.without_gradient -= {name for name in self.without_gradient if bool(gradients[name].any())}
-        if self.noise is None:
+        if self.noise is None:  # otherwise noise comes first, and whoever adds it divides
             for gradient in gradients.values():
                 gradient.div_(self.expected_batch_size)
 
@@ -205,7 +213,7 @@ class Steps:
         """What each row adds to its unit's loss, as [rows]."""
         half = self.training.precision == "bfloat16" and not exact
         device = next(iter(self.parameters.values())).device
-        several_passes = exact or (self.noise is not None and self.noise.clipping == "opacus")
+        several_passes = exact or (self.noise is not None and self.noise.clips and self.noise.clipping == "opacus")
         with (
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=half),
             kept_logits() if several_passes else contextlib.nullcontext(),
