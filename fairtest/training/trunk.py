@@ -1,13 +1,15 @@
 """Runs frozen lower layers once per text: their output never changes, whatever arm, seed or step asks for it.
 
 With only the upper decoder layers trained, a forward pass is frozen(text) followed by tuned(...). The first part is
-kept per row of token ids, unpadded, and shared by everything that starts from the same pretrained files.
+kept per row of token ids, unpadded, and shared by everything that starts from the same pretrained files: in memory,
+and in the store for rows that were named before they were needed (`Trunk.warm`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,32 +17,12 @@ from torch import Tensor, nn
 
 from fairtest.training.forward import CausalForward, TokenBatch
 from fairtest.training.models import LoadedModel, decoder_layers
+from fairtest.training.trunk_cache import Row, TrunkCache
+
+__all__ = ["Trunk", "TrunkCache", "split_trunk"]
 
 _EXACT = 1e-4
 _BATCH_TOKENS = 4096
-
-
-class TrunkCache:
-    """Outputs of frozen layers by pretrained files, depth and token ids: float32 tensors [T, d] on the CPU.
-
-    When `max_bytes` are kept, further rows are computed each time they are asked for.
-    """
-
-    def __init__(self, max_bytes: int = 2 << 30) -> None:
-        self.max_bytes = max_bytes
-        self.bytes = 0
-        self._states: dict[tuple[str, int], dict[tuple[int, ...], Tensor]] = {}
-
-    def rows(self, digest: str, depth: int) -> dict[tuple[int, ...], Tensor]:
-        """What is kept of one pretrained model below layer `depth`."""
-        return self._states.setdefault((digest, depth), {})
-
-    def keep(self, digest: str, depth: int, row: tuple[int, ...], states: Tensor) -> None:
-        """Keeps one row, if there is room."""
-        size = states.numel() * states.element_size()
-        if self.bytes + size <= self.max_bytes:
-            self.rows(digest, depth)[row] = states
-            self.bytes += size
 
 
 class Trunk:
@@ -50,7 +32,10 @@ class Trunk:
         self.depth = depth
         self.cache = cache
         self._digest = loaded.source.digest
+        self._width = int(loaded.model.config.get_text_config().hidden_size)
         body = loaded.model.base_model
+        self._body = body
+        self._positions = "position_ids" in inspect.signature(body.forward).parameters
         layers: nn.ModuleList = getattr(body, layers_name)
         self._last_frozen: nn.Module = layers[depth - 1]
         self._lower = _with_children(body, {layers_name: layers[:depth]})
@@ -64,47 +49,63 @@ class Trunk:
     def hidden(self, batch: TokenBatch, inputs: dict[str, Any]) -> Tensor:
         """Final hidden states [B, T, d] of a batch; `inputs` are the body's other arguments."""
         rows = [tuple(row[:n]) for row, n in zip(batch.input_ids.tolist(), batch.lengths.tolist(), strict=True)]
-        known = self.cache.rows(self._digest, self.depth)
-        fresh = self._compute([row for row in dict.fromkeys(rows) if row not in known], inputs)
-        parts = [fresh[row] if row in fresh else known[row] for row in rows]
+        found = {row: self.cache.find(self._digest, self.depth, row) for row in dict.fromkeys(rows)}
+        fresh = self._compute([row for row, states in found.items() if states is None], keep=True)
+        parts = [fresh[row] if (part := found[row]) is None else part for row in rows]
         # Rows are padded with zeros: no later layer of a causal model looks at what follows a token.
         states = torch.zeros(*batch.input_ids.shape, parts[0].shape[-1])
         for index, part in enumerate(parts):
             states[index, : len(part)] = part
         others = {name: value for name, value in inputs.items() if name != "input_ids"}
-        found: Tensor = self._upper(inputs_embeds=states.to(inputs["input_ids"].device), **others).last_hidden_state
-        return found
+        last: Tensor = self._upper(inputs_embeds=states.to(inputs["input_ids"].device), **others).last_hidden_state
+        return last
 
-    def _compute(self, rows: Sequence[tuple[int, ...]], inputs: dict[str, Any]) -> dict[tuple[int, ...], Tensor]:
-        found: dict[tuple[int, ...], Tensor] = {}
-        pending: list[tuple[int, ...]] = []
+    def warm(self, rows: Iterable[Row]) -> None:
+        """Has what the frozen layers put out for these rows in the store, for all processes and sessions to come.
+
+        Without a store, for a few rows, or for more than it takes, nothing happens: rows are then computed when they
+        are asked for.
+
+        Raises:
+            StoreError: the store is damaged or cannot be written.
+        """
+        self.cache.fill(self._digest, self.depth, self._width, rows, self._compute)
+
+    def _compute(self, rows: Sequence[Row], *, keep: bool = False) -> dict[Row, Tensor]:
+        found: dict[Row, Tensor] = {}
+        pending: list[Row] = []
         for row in sorted(rows, key=len, reverse=True):
             if pending and len(pending[0]) * (len(pending) + 1) > _BATCH_TOKENS:
-                found.update(self._run(pending, inputs))
+                found.update(self._run(pending))
                 pending = []
             pending.append(row)
         if pending:
-            found.update(self._run(pending, inputs))
-        for row, states in found.items():
+            found.update(self._run(pending))
+        for row, states in found.items() if keep else ():
             self.cache.keep(self._digest, self.depth, row, states)
         return found
 
-    def _run(self, rows: Sequence[tuple[int, ...]], inputs: dict[str, Any]) -> dict[tuple[int, ...], Tensor]:
-        device = inputs["input_ids"].device
+    def _run(self, rows: Sequence[Row]) -> dict[Row, Tensor]:
+        device = next(self._body.parameters()).device
         seen: list[Tensor] = []
 
         def see(_module: nn.Module, _args: Any, output: Any) -> None:
             seen.append(output[0] if isinstance(output, tuple) else output)
 
-        # Scoring runs in inference mode, whose tensors training could not use later.
-        with torch.inference_mode(mode=False), torch.no_grad():
+        # Scoring runs in inference mode, whose tensors training could not use later; and what a step in half precision
+        # leaves is read by others in single precision.
+        with (
+            torch.inference_mode(mode=False),
+            torch.no_grad(),
+            torch.autocast(device.type, enabled=False),
+        ):
             batch = TokenBatch.from_ids(rows)
             arguments: dict[str, Any] = {
                 "input_ids": batch.input_ids.to(device),
                 "attention_mask": batch.mask.to(device, torch.long),
                 "use_cache": False,
             }
-            if "position_ids" in inputs:
+            if self._positions:
                 positions = torch.arange(batch.input_ids.shape[1], device=device)
                 arguments["position_ids"] = positions.expand(batch.input_ids.shape).contiguous()
             handle = self._last_frozen.register_forward_hook(see)
