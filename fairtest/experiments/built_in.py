@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.claims import require_batch
 from fairtest.errors import SpecError
+from fairtest.experiments.ablations import SHUFFLED, noise_of, prepare_noise
 from fairtest.experiments.claims import Claims
 from fairtest.experiments.stated import PRIVACY_FILE
 from fairtest.privacy.statement import PrivacyStatement
@@ -62,28 +63,19 @@ class BuiltIn:
 
     def ready(self, spec: Arm) -> bool:
         """Works out once what every run of an arm shares; whether runs can be made in other processes."""
-        if self.claims.plan(spec) is not None:
-            self.claims.max_grad_norm(spec)
+        prepare_noise(self.claims, spec)
         return True
 
     def train(self, spec: Arm, seed: int, directory: Path) -> Mapping[str, Any]:
         """Trains one run into a directory of the store and returns its record."""
-        from fairtest.training.finetune import NoiseSpec, finetune
+        from fairtest.training.finetune import finetune
         from fairtest.training.models import save_state, trained_state
 
         if spec.training is None:
             raise SpecError(f"arm {spec.name!r} has nothing to train", where="training", fix="give it a Training()")
         experiment = self._experiment
         require_batch(self._inputs.training_corpus, spec.training, where=f"arm {spec.name}")
-        noise = None
-        plan = self.claims.plan(spec)
-        if spec.dp is not None and plan is not None:
-            noise = NoiseSpec(
-                noise_multiplier=plan.noise_multiplier,
-                max_grad_norm=self.claims.max_grad_norm(spec),
-                release=spec.dp.release,
-                clipping=spec.dp.clipping,
-            )
+        noise = noise_of(self.claims, spec)
         augmented = self._inputs.augmented(spec)
         loaded = self.base_model(spec, seed)
         steps = spec.training.steps_for(len(augmented.units))
@@ -95,7 +87,8 @@ class BuiltIn:
                 del step
                 advance("" if loss is None else f"loss {loss:.3f}")
 
-            log = finetune(loaded, augmented.units, spec.training, noise, seed, on_step=on_step)
+            shuffled = spec.ablation == SHUFFLED
+            log = finetune(loaded, augmented.units, spec.training, noise, seed, on_step=on_step, shuffled=shuffled)
         seconds = time.monotonic() - began
         experiment.ledger[digest] = {"arm": spec.name, "seed": seed, "seconds": seconds}
         save_state(trained_state(loaded.model), directory / _WEIGHTS)
@@ -103,8 +96,9 @@ class BuiltIn:
         self._resident = _Resident(digest, _trained_shape(spec), loaded)
         record = {
             **log.as_dict(),
-            "noise_multiplier": None if noise is None else noise.noise_multiplier,
-            "max_grad_norm": None if noise is None else noise.max_grad_norm,
+            "noise_multiplier": noise.noise_multiplier if noise is not None and noise.clips else None,
+            "max_grad_norm": noise.max_grad_norm if noise is not None and noise.clips else None,
+            "noise_std": None if noise is None else noise.std,
             "release": noise is not None and noise.release,
             "mean_clipped_share": fmean(log.clipped_share) if log.clipped_share else None,
             "coverage": augmented.coverage.as_dict(),

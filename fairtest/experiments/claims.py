@@ -34,15 +34,27 @@ class Claims:
         self._warned: set[str] = set()
 
     def plan(self, spec: Arm) -> PrivacyPlan | None:
-        """Noise and epsilon of a DP arm.
+        """Noise and epsilon of a DP arm; None of an arm that claims no privacy.
 
         Raises:
             PrivacyError: the arm claims another unit than the corpus is grouped by, or its epsilon cannot be met.
             SpecError: the batch is larger than the corpus.
         """
+        if not spec.private:
+            return None
+        found = self.calibrated(spec)
+        if found is not None and spec.name not in self._warned:
+            from fairtest.privacy.accounting import warn_if_weak
+
+            self._warned.add(spec.name)
+            warn_if_weak(found.epsilon, found.delta)
+        return found
+
+    def calibrated(self, spec: Arm) -> PrivacyPlan | None:
+        """The noise that an arm's `dp` asks for: the DP arm's own, and that of an ablation of it, which is no claim."""
         if spec.dp is None or spec.training is None:
             return None
-        from fairtest.privacy.accounting import PrivacyPlan, plan_privacy, warn_if_weak
+        from fairtest.privacy.accounting import PrivacyPlan, plan_privacy
 
         corpus = self._experiment.training_corpus
         require_unit(corpus, spec.dp, where=f"arm {spec.name}")
@@ -64,11 +76,7 @@ class Claims:
                 advance(f"sigma {made.noise_multiplier:.4f}")
             return made.as_dict()
 
-        found = PrivacyPlan.from_dict(self._store.obtain_json("privacy-plan", key, plan))
-        if spec.name not in self._warned:
-            self._warned.add(spec.name)
-            warn_if_weak(found.epsilon, found.delta)
-        return found
+        return PrivacyPlan.from_dict(self._store.obtain_json("privacy-plan", key, plan))
 
     def max_grad_norm(self, spec: Arm) -> float:
         """C of a DP arm. "median" is taken from the held-out units without counterfactuals at the pretrained model, so

@@ -260,7 +260,9 @@ class Experiment:
     # -- privacy --------------------------------------------------------------------------------------------------
 
     def privacy_plan(self, spec: Arm) -> PrivacyPlan | None:
-        """Noise and epsilon of a DP arm as this library trains it, calibrated once and kept in the store."""
+        """Noise and epsilon of a DP arm as this library trains it, calibrated once and kept in the store; None of an
+        arm that claims no privacy.
+        """
         return self._runs.claims.plan(spec)
 
     def statement(self, spec: Arm, seeds: Sequence[int]) -> PrivacyStatement | None:
@@ -270,7 +272,7 @@ class Experiment:
         Raises:
             PrivacyError: a run did not follow the plan its noise was calibrated for.
         """
-        if spec.training is None or (spec.dp is None and self.trainer is None):
+        if spec.training is None or (not spec.private and self.trainer is None):
             return None
         return self._runs.statement(spec, [self._run(spec, seed) for seed in seeds])
 
