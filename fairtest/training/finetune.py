@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["NoiseSpec", "TokenScorer", "TrainingLog", "finetune"]
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+# A run that reads less of the corpus has frozen layers run for what it reads only.
+_WARM_EPOCHS = 0.25
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,13 @@ def finetune(
     count = training.steps_for(len(units))
     corpus = encode_units(loaded, units, training)
     model = loaded.model
+    scorer = forward if forward is not None else CausalForward(loaded)
+    if isinstance(scorer, CausalForward) and count * sample_rate >= _WARM_EPOCHS:
+        scorer.warm(row for unit in corpus.units for row in unit.rows)
     processes = Processes.current()
     steps = Steps(
         model=model,
-        scorer=forward if forward is not None else CausalForward(loaded),
+        scorer=scorer,
         training=training,
         noise=noise,
         expected_batch_size=sample_rate * len(units),

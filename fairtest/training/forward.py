@@ -199,6 +199,11 @@ class CausalForward:
         """Whether frozen lower layers are taken from a cache of whole rows."""
         return self._trunk is not None
 
+    def warm(self, rows: Iterable[Sequence[int]]) -> None:
+        """With a trunk: has what the frozen layers put out for these rows kept in the store."""
+        if self._trunk is not None:
+            self._trunk.warm(map(tuple, rows))
+
     @property
     def device(self) -> torch.device:
         """Where the model's parameters are."""
