@@ -129,7 +129,8 @@ class BuiltIn:
         torch.set_num_threads(settings.threads or os.cpu_count() or 1)
         loaded = load_model(self._inputs.source, spec.training, seed=seed)
         if self._trunk_cache is None:
-            self._trunk_cache = TrunkCache()
+            experiment = self._experiment
+            self._trunk_cache = TrunkCache(store=experiment.store, work=experiment.progress.work)
         trained = settings.training.trained_layers
         if trained is None:
             return loaded
