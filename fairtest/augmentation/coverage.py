@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairtest.augmentation.fraction import NOT_CHOSEN, chosen
 from fairtest.augmentation.lexicon import axis_name
 from fairtest.augmentation.swap import NO_TERM, counterfactuals
-from fairtest.augmentation.views import EMPTY, RecordViews, record_views
+from fairtest.augmentation.views import EMPTY, RecordViews, View, record_views
 from fairtest.corpora.units import Corpus, Unit
 from fairtest.errors import AugmentationError, AugmentationWarning, warn_user
 from fairtest.specs import AUGMENTATION_AXES, CDA, digest_of
 
+NAIVE_COPIES = "naive_copies"
 NOT_ASKED_FOR = "no augmentation asked for"
 FEW = 0.01  # a corpus with a smaller share of records that hold a term is warned about
 
@@ -93,11 +95,12 @@ class Coverage:
 
     def warning(self) -> str | None:
         """What to tell a user whose corpus hardly speaks of the axes; None where it does."""
-        spoken = self.records - self.unchanged_by_reason.get(NO_TERM, 0) - self.unchanged_by_reason.get(EMPTY, 0)
-        if self.records == 0 or NOT_ASKED_FOR in self.unchanged_by_reason or spoken >= FEW * self.records:
+        read = self.records - self.unchanged_by_reason.get(NOT_CHOSEN, 0)
+        spoken = read - self.unchanged_by_reason.get(NO_TERM, 0) - self.unchanged_by_reason.get(EMPTY, 0)
+        if read == 0 or NOT_ASKED_FOR in self.unchanged_by_reason or spoken >= FEW * read:
             return None
         return (
-            f"{spoken} of {self.records} records hold a word of the axes, fewer than {FEW:.0%}: counterfactual "
+            f"{spoken} of {read} records hold a word of the axes, fewer than {FEW:.0%}: counterfactual "
             "augmentation will hardly change what is learned. The word lists are English; for other languages or "
             "other words give lists of your own as an axis (a .toml or .csv file)"
         )
@@ -141,10 +144,16 @@ class CoverageCounter:
 
 @dataclass(frozen=True)
 class Augmented:
-    """A corpus' units with their views, in the corpus' order."""
+    """A corpus' units with their views, in the corpus' order.
+
+    Under "naive_copies" the last `copies` of the units are counterfactuals of units before them, and one unit has at
+    most `most_copies`.
+    """
 
     units: tuple[UnitViews, ...]
     coverage: Coverage
+    copies: int = 0
+    most_copies: int = 0
 
     @property
     def views_per_unit(self) -> int:
@@ -159,7 +168,8 @@ class Augmented:
 
 def augment(corpus: Corpus, cda: CDA | None) -> Augmented:
     """Gives each unit the counterfactuals of its records as further views, or puts drawn ones in the records' places;
-    with cda=None just the records.
+    with cda=None just the records. With "naive_copies" the counterfactuals come after all units, as units of their own:
+    whoever is behind a unit is there several times, and batches cannot be those of other arms.
 
     Raises:
         AugmentationError: nothing in the corpus could be swapped, and cda does not allow that.
@@ -169,12 +179,14 @@ def augment(corpus: Corpus, cda: CDA | None) -> Augmented:
         count = corpus.record_count
         return Augmented(tuple(units), Coverage(count, 0, {NOT_ASKED_FOR: count}, 0, 0, count))
     counter = CoverageCounter()
-    units = [_unit_views(unit, cda, counter) for unit in corpus.units]
+    units = [_unit_views(unit, cda, counter, named=corpus.named) for unit in corpus.units]
     coverage = counter.coverage()
     if not cda.allow_unchanged:
         require_changed(coverage, corpus.name, cda)
         if message := coverage.warning():
             warn_user(f"corpus {corpus.name!r}: {message}", AugmentationWarning)
+    if cda.mode == NAIVE_COPIES:
+        return _with_copies(units, coverage)
     return Augmented(tuple(units), coverage)
 
 
@@ -185,10 +197,11 @@ def require_changed(coverage: Coverage, name: str, cda: CDA) -> None:
     if coverage.changed:
         return
     told = "; ".join(f"{reason}: {count}" for reason, count in sorted(coverage.unchanged_by_reason.items()))
+    larger = "raise CDA(fraction=), " if NOT_CHOSEN in coverage.unchanged_by_reason else ""
     raise AugmentationError(
         f"counterfactual augmentation changed none of {coverage.records} records of corpus {name!r} ({told})",
         where=f"{name}, axes {', '.join(map(axis_name, cda.axes))}",
-        fix="give a corpus that mentions people, train an arm without cda, or set CDA(allow_unchanged=True)",
+        fix=f"{larger}give a corpus that mentions people, train an arm without cda, or set CDA(allow_unchanged=True)",
     )
 
 
@@ -215,7 +228,12 @@ def _swapped(texts: set[str], cda: CDA) -> set[str]:
     return {one.text for text in texts for one in counterfactuals(text, cda) if one.text is not None}
 
 
-def _unit_views(unit: Unit, cda: CDA, counter: CoverageCounter) -> UnitViews:
+def _unit_views(unit: Unit, cda: CDA, counter: CoverageCounter, *, named: bool) -> UnitViews:
+    texts = tuple(record.text for record in unit.records)
+    if not chosen(cda, texts, unit.id if named else None):
+        for text in texts:
+            counter.add(RecordViews((View(0, text),), NOT_CHOSEN))
+        return UnitViews(unit.id, texts, len(texts))
     originals: list[str] = []
     swapped: list[str] = []
     sources: list[int] = []
@@ -230,6 +248,22 @@ def _unit_views(unit: Unit, cda: CDA, counter: CoverageCounter) -> UnitViews:
         sources += [position] * len(others)
     stood_for = tuple(replaced) if any(replaced) else ()
     return UnitViews(unit.id, (*originals, *swapped), len(originals), tuple(sources), stood_for)
+
+
+def _with_copies(units: Sequence[UnitViews], coverage: Coverage) -> Augmented:
+    """The units without their counterfactuals, and behind them each counterfactual as a unit of its own."""
+    mark = "#copy"
+    while any(mark in unit.id for unit in units):  # ids stay different, also of a corpus whose ids look like that
+        mark = f"#{mark}"
+    originals = [UnitViews(unit.id, unit.views[: unit.records], unit.records) for unit in units]
+    copies = [
+        # A copy stands for its record, so that one which is cut off before the swapped word is found out.
+        UnitViews(f"{unit.id}{mark}{number}", (text,), replaced=(unit.views[source],))
+        for unit in units
+        for number, (text, source) in enumerate(zip(unit.views[unit.records :], unit.sources, strict=True), 1)
+    ]
+    most = max(len(unit.views) - unit.records for unit in units)
+    return Augmented((*originals, *copies), coverage, len(copies), most)
 
 
 def _texts(corpus: Corpus) -> Iterator[tuple[Unit, tuple[str, ...]]]:

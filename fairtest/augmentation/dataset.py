@@ -6,7 +6,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fairtest.augmentation.views import record_views
+from fairtest.augmentation.fraction import NOT_CHOSEN, chosen
+from fairtest.augmentation.views import RecordViews, View, record_views
 from fairtest.errors import AugmentationError, CorpusError
 from fairtest.specs import CDA
 
@@ -18,7 +19,8 @@ def augment_dataset(dataset: Any, cda: CDA, *, text_field: str = "text", num_pro
     1.. for counterfactuals), `reason` (why there is none, else None) and `record` (its position in `dataset`).
 
     The views of a record belong to one privacy unit: read the result with unit_field="record", or with the column that
-    names a person. Shuffle and split `dataset` before, so that no record is parted from its counterfactuals.
+    names a person. Shuffle and split `dataset` before, so that no record is parted from its counterfactuals. With
+    `cda.fraction` below 1 the share is one of the rows, drawn by their texts.
 
     Raises:
         CorpusError: there is no such column, or one of the columns to be added.
@@ -60,7 +62,8 @@ def _views_of_batch(
     for index, position in enumerate(positions):
         text = batch[text_field][index]
         fields = {name: str(batch[name][index]) for name in others if batch[name][index] is not None}
-        found = record_views(text if isinstance(text, str) else "", cda, fields)
+        text = text if isinstance(text, str) else ""
+        found = record_views(text, cda, fields) if chosen(cda, [text]) else RecordViews((View(0, text),), NOT_CHOSEN)
         for view in found.views:
             for name in others:
                 rows[name].append(batch[name][index])

@@ -108,7 +108,8 @@ def load_axis(axis: str) -> Lexicon:
 
 def lexicon_digest(axis: str = "gender") -> str:
     """SHA-256 of the axis' word lists and of the way they are used: changes whenever a counterfactual may."""
-    return digest_of([AUGMENTATION_VERSION, load_axis(axis).digest])
+    files = _built_in_digest(axis) if axis in AUGMENTATION_AXES else load_axis(axis).digest
+    return digest_of([AUGMENTATION_VERSION, files])
 
 
 @functools.cache
@@ -152,10 +153,17 @@ def _built_in(axis: str) -> Lexicon:
     terms, contexts = "gender_terms.csv", "gender_contexts.csv"
     groups, found = axis_files.read_csv(_data(terms), terms)
     phrases = axis_files.read_phrases(_data(contexts), contexts)
-    folder = resources.files("fairtest.augmentation").joinpath("data")
-    files = sorted(file.name for file in folder.iterdir() if file.name.startswith("gender_"))
-    digest = hashlib.sha256("\0".join(_data(name) for name in files).encode()).hexdigest()
-    return Lexicon(axis, groups, found, phrases, names(), digest, by_rules=True)
+    return Lexicon(axis, groups, found, phrases, names(), _built_in_digest(axis), by_rules=True)
+
+
+@functools.cache
+def _built_in_digest(axis: str) -> str:
+    """Of the files as they are: a run that is in the store is found without making sense of any word."""
+    files = [f"{axis}.toml"]
+    if axis == "gender":
+        folder = resources.files("fairtest.augmentation").joinpath("data")
+        files = sorted(file.name for file in folder.iterdir() if file.name.startswith("gender_"))
+    return hashlib.sha256("\0".join(_data(name) for name in files).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=16)
