@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,21 +12,24 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.claims import require_batch
-from fairtest.errors import SpecError
+from fairtest.errors import SpecError, StoreError
 from fairtest.experiments.ablations import SHUFFLED, noise_of, prepare_noise
 from fairtest.experiments.claims import Claims
+from fairtest.experiments.matched import match_record, require_unobserved, target_loss, train_matched
 from fairtest.experiments.stated import PRIVACY_FILE
 from fairtest.privacy.statement import PrivacyStatement
 from fairtest.settings import AUTO, Settings
 from fairtest.specs import Arm
 from fairtest.store import Entry
+from fairtest.store.store import sha256_of
 
 if TYPE_CHECKING:
     from fairtest.experiments.experiment import Experiment
     from fairtest.training.models import LoadedModel
+    from fairtest.training.observing import StepObserver
     from fairtest.training.trunk import TrunkCache
 
-_WEIGHTS = "trained.safetensors"
+WEIGHTS_FILE = "trained.safetensors"
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class BuiltIn:
         prepare_noise(self.claims, spec)
         return True
 
-    def train(self, spec: Arm, seed: int, directory: Path) -> Mapping[str, Any]:
-        """Trains one run into a directory of the store and returns its record."""
+    def train(self, spec: Arm, seed: int, directory: Path, observer: StepObserver | None = None) -> Mapping[str, Any]:
+        """Trains one run into a directory of the store and returns its record; an observer changes nothing of it."""
         from fairtest.training.finetune import finetune
         from fairtest.training.models import save_state, trained_state
 
@@ -76,6 +80,11 @@ class BuiltIn:
         experiment = self._experiment
         require_batch(self._inputs.training_corpus, spec.training, where=f"arm {spec.name}")
         noise = noise_of(self.claims, spec)
+        target = None
+        if spec.matched_to is not None:
+            require_unobserved(spec, observer)
+            target = target_loss(experiment, spec, seed)
+            self._resident = None  # the other run's model was scored, and is not needed any more
         augmented = self._inputs.augmented(spec)
         loaded = self.base_model(spec, seed)
         steps = spec.training.steps_for(len(augmented.units))
@@ -87,15 +96,32 @@ class BuiltIn:
                 del step
                 advance("" if loss is None else f"loss {loss:.3f}")
 
-            shuffled = spec.ablation == SHUFFLED
-            log = finetune(loaded, augmented.units, spec.training, noise, seed, on_step=on_step, shuffled=shuffled)
+            match: dict[str, Any] = {}
+            if target is None:
+                log = finetune(
+                    loaded,
+                    augmented.units,
+                    spec.training,
+                    noise,
+                    seed,
+                    on_step=on_step,
+                    shuffled=spec.ablation == SHUFFLED,
+                    observer=observer,
+                )
+            else:
+                found = train_matched(
+                    experiment, loaded, augmented.units, spec.training, seed, target=target, on_step=on_step
+                )
+                log, match = found.log, match_record(found, steps)
+                advance(f"stopped at step {found.step}, held-out loss {found.loss:.3f} for {target:.3f}", done=steps)
         seconds = time.monotonic() - began
         experiment.ledger[digest] = {"arm": spec.name, "seed": seed, "seconds": seconds}
-        save_state(trained_state(loaded.model), directory / _WEIGHTS)
+        save_state(trained_state(loaded.model), directory / WEIGHTS_FILE)
         loaded.model.eval()
         self._resident = _Resident(digest, _trained_shape(spec), loaded)
         record = {
             **log.as_dict(),
+            **match,
             "noise_multiplier": noise.noise_multiplier if noise is not None and noise.clips else None,
             "max_grad_norm": noise.max_grad_norm if noise is not None and noise.clips else None,
             "noise_std": None if noise is None else noise.std,
@@ -109,6 +135,23 @@ class BuiltIn:
         if statement is not None:
             statement.write(directory / PRIVACY_FILE)
         return record
+
+    def repeat(self, spec: Arm, seed: int, run: Entry, observer: StepObserver) -> None:
+        """Trains a run of the store a second time, under an observer.
+
+        Raises:
+            StoreError: it ended with other weights.
+        """
+        with tempfile.TemporaryDirectory(prefix="fairtest-") as directory:
+            self.train(spec, seed, Path(directory), observer)
+            again = sha256_of(Path(directory) / WEIGHTS_FILE)
+        if again != run.files[WEIGHTS_FILE]["sha256"]:
+            self._resident = None
+            raise StoreError(
+                f"the run of arm {spec.name!r} with seed {seed} ended with other weights when it was repeated",
+                where=f"store entry run/{run.digest[:12]}",
+                fix="repeat it where it was trained (same machine, packages and setting threads), or remove the entry",
+            )
 
     def statement(self, spec: Arm, runs: Sequence[Entry]) -> PrivacyStatement | None:
         """The privacy statement of an arm's runs, from what they did.
@@ -141,7 +184,7 @@ class BuiltIn:
 
     def loaded(self, spec: Arm, seed: int, digest: str, run: Entry | None) -> LoadedModel:
         """The model of one run in memory. The last one is kept, and reused for runs that train the same parameters."""
-        state_file = None if run is None else run.file(_WEIGHTS)
+        state_file = None if run is None else run.file(WEIGHTS_FILE)
         if self._resident is not None and self._resident.digest == digest:
             return self._resident.loaded
         shape = _trained_shape(spec)
@@ -159,7 +202,7 @@ class BuiltIn:
         """A model of one run that nothing else holds."""
         loaded = self.base_model(spec, seed)
         if run is not None:
-            _put(loaded, run.file(_WEIGHTS))
+            _put(loaded, run.file(WEIGHTS_FILE))
         loaded.trunk = None
         return loaded
 

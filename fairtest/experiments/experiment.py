@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.units import Corpus
 from fairtest.errors import SpecError, StoreError
-from fairtest.experiments.arms import HeldOut, TunedArm
+from fairtest.experiments.arms import HeldOut, TunedArm, UnknownArmError
 from fairtest.experiments.built_in import BuiltIn
 from fairtest.experiments.executors import Executor, executor_of
 from fairtest.experiments.held_out import flat
+from fairtest.experiments.matched import matching_key
 from fairtest.experiments.inputs import Inputs
 from fairtest.experiments.model_scorer import SCORING_VERSION
 from fairtest.experiments.own_trainer import OwnTrainer, Trainer
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fairtest.augmentation import UnitViews
     from fairtest.privacy.accounting import PrivacyPlan
     from fairtest.training.models import LoadedModel
+    from fairtest.training.observing import StepObserver
 
 # Raised when a change of the library changes what the same spec trains: old entries are then not found.
 TRAINING_VERSION = 2
@@ -78,8 +80,9 @@ class Experiment:
         """A handle on an arm; trains nothing.
 
         Raises:
-            SpecError: another arm of this experiment has the same name.
+            SpecError: another arm of this experiment has the same name, or it takes this library's own training.
         """
+        self._require_own_training(spec)
         known = self._specs.setdefault(spec.name, spec)
         if known.as_dict() != spec.as_dict():
             raise SpecError(
@@ -88,6 +91,15 @@ class Experiment:
                 fix="give each its own name: reports and gates tell arms apart by name",
             )
         return TunedArm(self, spec)
+
+    def _require_own_training(self, spec: Arm) -> None:
+        if isinstance(self._runs, OwnTrainer) and (spec.ablation is not None or spec.matched_to is not None):
+            raise UnknownArmError(
+                f"arm {spec.name!r} takes training of this library apart, and {self._runs.name} trains the arms here",
+                where=f"arm {spec.name!r}",
+                fix="leave your own trainer out (the fixture fairtest_trainer) where you ask for causes, or train such"
+                " a model yourself and give it as a Checkpoint",
+            )
 
     @property
     def source(self) -> ModelSource:
@@ -126,6 +138,7 @@ class Experiment:
         return self._keys[spec, seed]
 
     def _made_key(self, spec: Arm, seed: int) -> dict[str, Any]:
+        self._require_own_training(spec)
         if spec.training is None:
             return {"model": self.source.digest}
         key: dict[str, Any] = {
@@ -139,7 +152,7 @@ class Experiment:
             key["augmentation"] = [self.inputs.lexicon_digest(axis) for axis in spec.cda.axes]
         if self.settings.train == "always":
             key["session"] = os.environ.setdefault(SESSION_VARIABLE, uuid.uuid4().hex)
-        return key | self._runs.key(spec)
+        return key | self._runs.key(spec) | matching_key(self, spec, seed)
 
     def run_digest(self, spec: Arm, seed: int) -> str:
         """Digest of one run: everything that decides its weights."""
@@ -167,6 +180,8 @@ class Experiment:
             raise self._not_there(spec, missing[0])
         if len(missing) < 2 or not self._runs.ready(spec):
             return
+        if spec.matched_to is not None:  # before, and side by side: each run of this arm asks for one of those
+            self.prepare(spec.matched_to, missing)
         if self._executor is None:
             self._executor = executor_of(self.settings)
         if self._executor is None:
@@ -201,6 +216,37 @@ class Experiment:
         if self.settings.train == "never":
             raise self._not_there(spec, seed)
         return self._runs.train(spec, seed, directory)
+
+    def observed(self, spec: Arm, seed: int, observer: StepObserver) -> None:
+        """Trains a run under an observer: into the store where it is not there, otherwise a second time, which must end
+        with the weights that are there.
+
+        Raises:
+            SpecError: a user's own trainer trains, and nobody sees its steps.
+            StoreError: the run is not there and may not be trained, or came out otherwise when it was repeated.
+        """
+        runs = self._runs
+        if isinstance(runs, OwnTrainer):
+            raise SpecError(
+                f"arm {spec.name!r} is trained by a trainer of yours, whose steps cannot be observed",
+                where=runs.name,
+                fix="observe it there (`finetune(observer=)`), or diagnose an arm that this library trains",
+            )
+        trained_here = False
+
+        def make(directory: Path) -> Mapping[str, Any]:
+            nonlocal trained_here
+            trained_here = True
+            if self.settings.train == "never":
+                raise self._not_there(spec, seed)
+            return runs.train(spec, seed, directory, observer)
+
+        entry = self.store.obtain("run", self._run_key(spec, seed), make)
+        self._used(spec, seed, entry)
+        if not trained_here:
+            told = self.ledger[entry.digest]
+            runs.repeat(spec, seed, entry, observer)
+            self.ledger[entry.digest] = told
 
     def _not_there(self, spec: Arm, seed: int) -> StoreError:
         return StoreError(

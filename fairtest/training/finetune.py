@@ -29,6 +29,7 @@ from fairtest.training.distributed import Processes
 from fairtest.training.encoding import encode_units
 from fairtest.training.forward import CausalForward
 from fairtest.training.models import LoadedModel
+from fairtest.training.observing import StepObserver
 from fairtest.training.optimizers import learning_rate_at
 from fairtest.training.sampling import poisson_batches, sample_rate_for, shuffled_batches
 from fairtest.training.steps import NoiseSpec, Steps, TokenScorer, derived_seed
@@ -84,6 +85,7 @@ def finetune(
     stop: Callable[[int], bool] | None = None,
     shuffled: bool = False,
     forward: TokenScorer | None = None,
+    observer: StepObserver | None = None,
 ) -> TrainingLog:
     """Trains `loaded.model` in place, on those of its parameters that require gradients.
 
@@ -104,6 +106,7 @@ def finetune(
             such batches.
         forward: another way to compute the model's log-probabilities, such as `CausalForward` with a cached trunk; by
             default the whole model runs.
+        observer: looks on at every step and changes nothing (`fairtest.training.diagnostics`).
 
     Raises:
         TrainingError: a batch cannot be sampled, a unit has nothing to learn from, the tokenizer does not know the
@@ -129,12 +132,15 @@ def finetune(
         expected_batch_size=sample_rate * len(units),
         seed=seed,
         processes=processes,
+        observer=observer,
     )
     processes.require_equal(steps.parameters.values(), "before training")
     before = _fingerprint(steps.parameters)
     batches = _batches(training, noise, len(units), seed, processes, shuffled=shuffled)
     model.train()
     try:
+        if observer is not None:
+            observer.begin(loaded, steps, corpus.units, count)
         with torch.random.fork_rng(devices=_cuda_devices(model)), _checkpointing(loaded, training):
             for step, chosen in enumerate(batches):
                 torch.manual_seed(derived_seed(seed, f"dropout {processes.rank}", step))
@@ -146,6 +152,8 @@ def finetune(
                 if stop is not None and stop(steps.taken):
                     break
     finally:
+        if observer is not None:
+            observer.close()
         steps.close()
         model.eval()
     _require_trained(steps, before)

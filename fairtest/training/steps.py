@@ -21,6 +21,7 @@ from fairtest.training.distributed import Processes
 from fairtest.training.encoding import EncodedUnit, MicroBatch, micro_batches
 from fairtest.training.forward import TokenBatch
 from fairtest.training.noise import GaussianNoise
+from fairtest.training.observing import StepObserver
 from fairtest.training.optimizers import NoisyOptimizer, plain_optimizer
 from fairtest.training.token_loss import kept_logits
 
@@ -119,6 +120,8 @@ class Steps:
     clipped_share: list[float] = field(default_factory=list)
     median_norms: list[float] = field(default_factory=list)
     taken: int = 0
+    learning_rate: float = 0.0
+    observer: StepObserver | None = None
 
     def __post_init__(self) -> None:
         self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -130,6 +133,9 @@ class Steps:
         self._verified = False
         self._clipping: Clipping | None = None
         self._optimizer: Any = plain_optimizer(self.parameters.values(), self.training)
+        if self.observer is not None:
+            look = self.observer.before_update
+            self._optimizer.register_step_pre_hook(lambda *_: look(self))
         if self.noise is not None:
             if self.noise.clips:
                 self._clipping = clipping_of(self.model, self.noise.max_grad_norm, self.noise.clipping)
@@ -143,6 +149,7 @@ class Steps:
 
     def set_learning_rate(self, value: float) -> None:
         """The rate of the next step."""
+        self.learning_rate = value
         for group in self._optimizer.param_groups:
             group["lr"] = value
 
@@ -161,6 +168,8 @@ class Steps:
         if own:
             self._require_gradients()
         self._add_up()
+        if self.observer is not None:
+            self.observer.summed(self)
         self._optimizer.step()
         self.taken += 1
         if not batch:
@@ -190,6 +199,8 @@ class Steps:
             losses = self._row_losses(batch)
             self._require_finite(losses.detach(), batch)
             losses.sum().backward()  # type: ignore[no-untyped-call]
+            if self.observer is not None:
+                self.observer.micro_batch(batch, losses.detach(), None)
             return float(losses.detach().sum()), []
         try:
             if not self._verified:
@@ -199,6 +210,8 @@ class Steps:
                 clipped = clipping.backward(losses, batch.rows_per_unit)
         except NotFiniteError as error:
             raise self._not_finite("loss or gradient", batch.units[error.unit]) from error
+        if self.observer is not None:
+            self.observer.micro_batch(batch, losses.detach(), clipped.norms)
         return float(losses.detach().sum()), clipped.norms.tolist()
 
     def _verify(self, batch: MicroBatch) -> None:

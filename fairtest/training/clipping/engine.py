@@ -229,13 +229,16 @@ class PerUnitClipping:
         if not bool(finite.all()):
             raise _not_finite("gradient norm", torch.nonzero(~finite).flatten().tolist(), len(counts))
         factors = (self.max_grad_norm / norms).clamp(max=1.0)
+        self._add_weighted(slices, factors)
+        return Clipped(norms, factors)
+
+    def _add_weighted(self, slices: Sequence[tuple[dict[nn.Parameter, list[Term]], _Slice]], weights: Tensor) -> None:
         first, scratch = 0, Scratch()
         for terms, part in slices:
             units = (part.stop - part.start) // part.rows_each
             for parameter, found in terms.items():
-                parameter.grad = weighted_sum(found, factors[first : first + units], parameter, scratch)
+                parameter.grad = weighted_sum(found, weights[first : first + units], parameter, scratch)
             first += units
-        return Clipped(norms, factors)
 
     def _terms(self, part: _Slice, rows: int) -> dict[nn.Parameter, list[Term]]:
         terms: dict[nn.Parameter, list[Term]] = {}
