@@ -28,12 +28,12 @@ def build_document(
     arms: Mapping[str, Mapping[str, Any]],
     ledger: Mapping[str, Mapping[str, Any]],
     failed_otherwise: Sequence[str] = (),
+    explanations: Iterable[Mapping[str, Any]] = (),
     settings: Settings,
     seconds: float,
 ) -> dict[str, Any]:
     """Everything a report shows; plain data, no NaN. `failed_otherwise`: tests that asked for a verdict and ended
-    without
-    one.
+    without one. `explanations`: what amplifications are made of (fairtest.gates.explain), as plain data.
     """
     gates = list(gates)
     verdicts = Counter(gate["verdict"] for gate in gates)
@@ -51,6 +51,7 @@ def build_document(
         },
         "gates": gates,
         "measurements": list(measurements),
+        "explanations": list(explanations),
         "failed_otherwise": list(failed_otherwise),
         "arms": {name: dict(arm) for name, arm in arms.items()},
         "settings": {
@@ -73,8 +74,10 @@ def _without_directory(name: str, value: Any) -> Any:
 
 def environment() -> dict[str, Any]:
     """Versions and machine, as metadata of a result; no package is imported for it."""
-    installed = {found.name: found.version for found in importlib.metadata.distributions() if found.name in _PACKAGES}
-    versions = {name: installed[name] for name in _PACKAGES if name in installed}
+    versions = {}
+    for name in _PACKAGES:  # one by one: to go through all that is installed takes longer than a gate
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return {
         "python": platform.python_version(),
         "system": platform.system(),
