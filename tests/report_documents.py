@@ -102,6 +102,45 @@ def gates():
     ]  # fmt: skip
 
 
+def part(name, kind, between, estimate, says, **more):
+    (of, against), (value, low, high) = between, estimate
+    return {"name": name, "kind": kind, "of": of, "against": against, "value": value, "low": low, "high": high,
+            "share": None, "says": says, "reason": "", "advice": "", **more}  # fmt: skip
+
+
+def explanation(**changes):
+    """An amplification that is mostly training less, of which no clipping is shown."""
+    fields = {
+        "metric": METRICS[0],
+        "unit": "points",
+        "target": 50.0,
+        "candidate": "dp",
+        "reference": "baseline",
+        "total": part("total", "total", ("dp", "baseline"), (3.5, 1.5, 5.5), "above zero"),
+        "whole": part("total with sampling", "total", ("dp", "shuffled"), (3.7, 1.4, 6.0), "above zero"),
+        "parts": [
+            part("sampling", "cause", ("baseline", "shuffled"), (0.2, -0.9, 1.3), "open"),
+            part("clipping", "cause", ("clip_only", "baseline"), (-0.3, -1.2, 0.6), "open", share=-0.09),
+            part("noise", "cause", ("dp", "clip_only"), (3.8, 1.7, 5.9), "above zero", share=1.09),
+            part("noise alone", "beside", ("noise_only", "baseline"), (-2.1, -3.9, -0.3), "below zero"),
+            part("clipping with noise", "beside", ("dp - clip_only", "noise_only - baseline"),
+                 (5.9, float("-inf"), float("inf")), "means nothing", reason="noise_only was trained: loss rose"),
+            part("under-training", "training", ("baseline_matched", "baseline"), (3.1, 1.3, 4.9), "above zero",
+                 share=0.89),
+            part("DP's own", "training", ("dp", "baseline_matched"), (0.4, -0.75, 1.5), "open", share=0.11),
+        ],
+        "levels": {"pretrained": {"value": 60.7, "low": 58.0, "high": 63.0}},
+        "sentences": ["Noise (dp against clip_only) adds +3.8 [+1.7, +5.9] points.",
+                      "The amplification is what training less does; a residual up to +1.5 points is not excluded."],
+        "confidence": 0.95,
+        "seeds": 3,
+        "items": 1296,
+        "factors": [60],
+        "test": "test_study.py::test_why",
+    }  # fmt: skip
+    return {**fields, **changes}
+
+
 def document(**changes):
     """Two arms with a statement, curves of those without, and one of everything else."""
     rows = [
@@ -125,6 +164,7 @@ def document(**changes):
     fields = {
         "gates": with_family(gates()),
         "measurements": rows,
+        "explanations": [explanation()],
         "arms": arms,
         "ledger": {"a": {"arm": "dp", "seed": 0, "seconds": 1.5}, "b": {"arm": "dp", "seed": 1, "seconds": None}},
         "settings": Settings(corpus="/somewhere/else/records.jsonl", epsilon=8.0, origin={"epsilon": "command line"}),
@@ -138,12 +178,21 @@ def document(**changes):
 
 @functools.cache
 def _usual():
-    return document(measurements=[], arms={}, failed_otherwise=[])
+    return document(measurements=[], explanations=[], arms={}, failed_otherwise=[])
 
 
 def of_gates(*chosen, **changes):
     """The usual document with other gates and neither measurements nor arms, made quickly: for many examples."""
     return {**_usual(), "gates": finite(with_family(chosen)), **changes}
+
+
+def _spiteful_explanation(one, text):
+    def told(row):
+        return {**row, **{key: text for key, value in row.items() if isinstance(value, str) and key != "kind"}}
+
+    parts = [{**told(row), "low": -1.0, "high": 9.0} for row in one["parts"]]
+    whole = {"total": told(one["total"]), "whole": told(one["whole"])}
+    return {**told(one), **whole, "parts": parts, "sentences": [text]}
 
 
 def spiteful(text):
@@ -177,6 +226,7 @@ def spiteful(text):
             one["statement"]["accountant"] = one["statement"]["unit"] = text
         for row in one.get("diagnostics", ()):
             row.update(name=text, unit=text, groups={text: [[1, 1.0], [2, 2.0]]})
+    made["explanations"] = [_spiteful_explanation(one, text) for one in made["explanations"]]
     made["arms"] = {f"{text}{place}": one for place, one in enumerate(made["arms"].values())}
     made["settings"]["corpus"] = {"value": text, "origin": text}
     made["failed_otherwise"] = [text]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairtest.errors import StoreError
 from fairtest.gates.messages import SIGNED, number
-from fairtest.reports import plots, sections
+from fairtest.reports import explanations, plots, sections
 from fairtest.reports.document import write_text
 from fairtest.reports.reading import showable
 from fairtest.reports.terminal import gate_name, totals
@@ -80,6 +80,7 @@ def _page(document: Mapping[str, Any], *, title: str, command: str) -> dict[str,
     arms = list(dict.fromkeys([*document["arms"], *(arm for found in levels.values() for arm in found)]))
     bias = {metric: found for metric, found in levels.items() if metric != sections.PERPLEXITY}
     language = {metric: found for metric, found in levels.items() if metric == sections.PERPLEXITY}
+    explained = explanations.of_document(document)
     return {
         "title": title,
         "command": command,
@@ -102,6 +103,10 @@ def _page(document: Mapping[str, Any], *, title: str, command: str) -> dict[str,
         "language": sections.levels_table(language, arms, "How well each arm models the held-out texts."),
         "level_figures": [_markup(drawn) for drawn in _level_figures(bias, arms, document)],
         "epsilon_figures": [_markup(drawn) for drawn in _epsilon_figures(bias, arms, document)],
+        "parts_heading": explanations.HEADING,
+        "parts_figures": [_markup(drawn) for drawn in explanations.figures(explained)],
+        "parts_not_drawn": explanations.not_drawn(explained),
+        "parts": [(explanations.name(one), explanations.parts_table(one), one["sentences"]) for one in explained],
         "curves": [_markup(drawn) for drawn in _curves(document["arms"])],
         "curves_kept_back": _kept_back(document["arms"]),
         "diagnostics": [_markup(drawn) for drawn in _diagnostics(document["arms"])],

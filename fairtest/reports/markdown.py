@@ -8,7 +8,7 @@ from typing import Any
 
 from fairtest.gates.messages import SIGNED, flips, number
 from fairtest.gates.result import Flips
-from fairtest.reports import sections
+from fairtest.reports import explanations, sections
 from fairtest.reports.terminal import estimate_text, gate_name, totals
 
 
@@ -36,6 +36,7 @@ def render(document: Mapping[str, Any], *, title: str = "fairtest report", comma
         lines += [f"**Failed for another reason than a gate:** {escape(test)}", ""]
     lines += _in_short(document["gates"])
     lines += _gates(document["gates"])
+    lines += _explanations(explanations.of_document(document))
     lines += _measurements(document["measurements"])
     lines += _arms(document["arms"])
     lines += _privacy(document["arms"])
@@ -121,6 +122,20 @@ def _guards(gates: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     rows = [(name, "met" if met else "NOT MET", detail) for name, met, detail in unique]
     return ["### Guards", "", *table(("guard", "", "on what it rests"), rows), ""]
+
+
+def _explanations(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each amplification that was taken apart: its parts, and what they say."""
+    lines: list[str] = []
+    for one in found:
+        parts = explanations.parts_table(one)
+        lines += [
+            f"### {escape(explanations.name(one))}",
+            "",
+            *table([escape(cell) for cell in parts.header], parts.rows),
+        ]
+        lines += ["", *(f"- {escape(sentence)}" for sentence in one["sentences"]), ""]
+    return [f"## {explanations.HEADING}", "", *lines] if lines else []
 
 
 def _measurements(measurements: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -21,7 +21,16 @@ WIDTH = 720.0
 COLUMNS = 3
 _ROW = 22.0
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
-_VERDICT_MARKERS = {"PASS": "o", "FAIL": "s", "UNDECIDED": "D"}
+# What a row says -> its colour, its mark, and whether that is hollow.
+_MARKS = {
+    "PASS": ("PASS", "o", False),
+    "FAIL": ("FAIL", "s", False),
+    "UNDECIDED": ("UNDECIDED", "D", True),
+    "above zero": ("arm-1", "s", False),
+    "below zero": ("arm-0", "o", False),
+    "open": ("ink", "D", True),
+    "means nothing": ("muted", "x", False),
+}
 _STYLES = ("-", "--", "-.", ":")
 _LARGEST = 1e100
 _FAR = 4.0  # an interval is cut where it goes on for more than so many times the median width of all
@@ -52,12 +61,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One gate: its label (number and arms), the verdict, what was measured and what is allowed."""
+    """One gate: its label (number and arms), the verdict, what was measured and what is allowed; or a part of a whole,
+    of which none is allowed (None) and which says whether it is zero.
+    """
 
     label: str
     verdict: str
     interval: Interval | None
-    allowed: float
+    allowed: float | None
     shown: str
 
 
@@ -96,14 +107,14 @@ def forest(
     axis: str,
     neutral: float,
 ) -> str:
-    """Blocks (heading, rows) of gates in one unit: interval, estimate, and the zone beyond what is allowed. `neutral`:
-    the value of no change, or of nothing.
+    """Blocks (heading, rows) of gates or parts in one unit: interval, estimate, and the zone beyond what is allowed.
+    `neutral`: the value of no change, or of nothing.
     """
     rows = [row for _, block in blocks for row in block]
     intervals = [row.interval for row in rows if row.interval is not None]
     if not intervals:
         return ""
-    low, high = _limits(intervals, [neutral, *(row.allowed for row in rows)])
+    low, high = _limits(intervals, [neutral, *(row.allowed for row in rows if row.allowed is not None)])
     lines = len(rows) + len(blocks)
     height = lines * _ROW + 56
     with drawing(WIDTH, height) as figure:
@@ -117,7 +128,8 @@ def forest(
             _label(axes, -240, place + 0.62, cut(heading, 80), weight="bold")
             place += 1
             for row in block:
-                axes.plot([neutral] * 2, [place, place + 1], color=colour("line"), linewidth=1, zorder=1)
+                drawn = colour("line" if row.allowed is not None else "muted")
+                axes.plot([neutral] * 2, [place, place + 1], color=drawn, linewidth=1, zorder=1)
                 _forest_row(axes, row, place, low, high)
                 place += 1
         return svg(figure, name=name, title=title, description=description)
@@ -126,16 +138,17 @@ def forest(
 def _forest_row(axes: Axes, row: ForestRow, place: float, low: float, high: float) -> None:
     from matplotlib.patches import Rectangle
 
-    middle, allowed = place + 0.5, min(max(row.allowed, low), high)
+    middle = place + 0.5
     _label(axes, -230, middle, cut(row.label, 33))
     _label(axes, 310, middle, cut(row.shown, 26))
-    axes.add_patch(Rectangle((allowed, place), high - allowed, 1, color=colour("zone"), linewidth=0))
-    axes.plot([allowed] * 2, [place, place + 1], color=colour("muted"), linewidth=1.5, solid_capstyle="butt")
+    if row.allowed is not None:
+        allowed = min(max(row.allowed, low), high)
+        axes.add_patch(Rectangle((allowed, place), high - allowed, 1, color=colour("zone"), linewidth=0))
+        axes.plot([allowed] * 2, [place, place + 1], color=colour("muted"), linewidth=1.5, solid_capstyle="butt")
     if row.interval is not None:
-        mark = colour(row.verdict) if row.verdict in _VERDICT_MARKERS else colour("ink")
-        marker = _VERDICT_MARKERS.get(row.verdict, "o")
+        name, marker, hollow = _MARKS.get(row.verdict, ("ink", "o", False))
+        mark = colour(name)
         _whisker(axes, row.interval, middle, mark, (low, high))
-        hollow = row.verdict == "UNDECIDED"
         face = colour("paper") if hollow else mark
         value = min(max(row.interval.value, low), high)
         axes.plot(

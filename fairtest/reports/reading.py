@@ -17,6 +17,8 @@ _OF_A_GATE = {
     "change", "levels", "target", "seeds", "items", "clusters", "finding", "advice", "guards", "worst", "blocked",
 }  # fmt: skip
 _OF_A_MEASUREMENT = {"arm", "metric", "value", "low", "high", "seeds"}
+_OF_AN_EXPLANATION = {"metric", "unit", "candidate", "reference", "total", "parts", "sentences", "confidence"}
+_OF_A_PART = {"name", "kind", "of", "against", "value", "low", "high", "share", "says"}
 # Marks that turn the direction of what follows, and would show a name as another one.
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNSHOWABLE = "\ufffd"
@@ -82,8 +84,15 @@ def _is_report(document: Any) -> bool:
     if not isinstance(document, dict) or not set(document) >= _NEEDED:
         return False
     rows = {"gates": _OF_A_GATE, "measurements": _OF_A_MEASUREMENT}
-    lists = all(
-        isinstance(document[name], list) and all(isinstance(row, dict) and set(row) >= needed for row in document[name])
-        for name, needed in rows.items()
+    explanations = document.get("explanations", [])  # a report made before there were any has none
+    lists = all(_are_rows(document[name], needed) for name, needed in rows.items())
+    return (
+        lists
+        and _are_rows(explanations, _OF_AN_EXPLANATION)
+        and all(_are_rows([one["total"]], _OF_A_PART) and _are_rows(one["parts"], _OF_A_PART) for one in explanations)
+        and all(isinstance(document[name], dict) for name in ("summary", "arms", "settings", "environment"))
     )
-    return lists and all(isinstance(document[name], dict) for name in ("summary", "arms", "settings", "environment"))
+
+
+def _are_rows(found: Any, needed: set[str]) -> bool:
+    return isinstance(found, list) and all(isinstance(row, dict) and set(row) >= needed for row in found)

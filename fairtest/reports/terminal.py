@@ -96,6 +96,21 @@ def notes(gates: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def explanation_notes(explanations: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What each amplification is made of, one line each."""
+    return [
+        f"made of: {one['candidate']} against {one['reference']}, {one['metric']}"
+        f" {estimate_text(one['total'], sign=True)} {one['unit']}: "
+        + ", ".join(f"{part['name']} {estimate_text(part, sign=True)} ({part['says']})" for part in _divided(one))
+        for one in explanations
+    ]
+
+
+def _divided(explanation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The parts that a total is divided into."""
+    return [part for part in explanation["parts"] if part["kind"] != "beside"]
+
+
 def totals(summary: Mapping[str, Any]) -> str:
     """One line: how many gates of each verdict, what was trained, what came from the store."""
     counts = ", ".join(f"{summary[name]} {name}" for name in ("PASS", "FAIL", "UNDECIDED") if summary[name])

@@ -55,6 +55,7 @@ class Collected:
     began: float
     gates: list[Mapping[str, Any]] = field(default_factory=list)
     measurements: list[Mapping[str, Any]] = field(default_factory=list)
+    explanations: list[Mapping[str, Any]] = field(default_factory=list)
     baselines: list[Mapping[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     arms: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class Collected:
     @property
     def empty(self) -> bool:
         """Whether no test measured anything."""
-        return not (self.gates or self.measurements or self.failed_otherwise)
+        return not (self.gates or self.measurements or self.explanations or self.failed_otherwise)
 
     @property
     def weakened(self) -> list[Mapping[str, Any]]:
@@ -80,6 +81,7 @@ class Collected:
         """Takes in the record of one test."""
         self.gates += record["gates"]
         self.measurements += record["measurements"]
+        self.explanations += record.get("explanations", [])
         self.baselines += record.get("baselines", [])
         self.failed_otherwise += record.get("failed_otherwise", [])
         self.problem = record.get("problem", "") or self.problem
@@ -102,6 +104,7 @@ class Collected:
             arms=self.arms,
             ledger=self.ledger,
             failed_otherwise=self.failed_otherwise,
+            explanations=self.explanations,
             settings=settings,
             seconds=time.monotonic() - self.began,
         )
@@ -141,11 +144,12 @@ class Collected:
 
     def footer(self, here: Path) -> list[str]:
         """Totals, and where the report is."""
-        from fairtest.reports.terminal import notes, totals
+        from fairtest.reports.terminal import explanation_notes, notes, totals
 
         lines = [self.problem] if self.problem else []
         if self.document is not None:
             lines += notes(self.document["gates"])
+            lines += explanation_notes(self.document["explanations"])
             lines += self.lines
             lines.append(totals(self.document["summary"]))
         if self.document is not None and os.environ.get("GITHUB_ACTIONS") == "true":

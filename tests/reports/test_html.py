@@ -78,8 +78,9 @@ def test_the_verdict_comes_first_and_counts(made):
     read = Reader(made)
     assert read.all("h1")[0][1] == "4 of 6 gates hold, 1 does not hold, 1 is not decided"
     assert [text for _, text in read.all("h2")] == [
-        "Verdict", "Gates", "Privacy", "Bias by group and arm", "Epsilon against bias", "Training",
-        "Gradients by group", "Worst items", "Guards", "Data and environment", "How to repeat it",
+        "Verdict", "Gates", "Privacy", "Bias by group and arm", "Epsilon against bias",
+        "What the amplification is made of", "Training", "Gradients by group", "Worst items", "Guards",
+        "Data and environment", "How to repeat it",
     ]  # fmt: skip
     order = [made.index(words) for words in ("Does not hold (1)", "Not decided by this data (1)", "Holds (4)", "<svg")]
     assert order == sorted(order)
@@ -96,7 +97,7 @@ def test_the_page_has_what_a_reviewer_signs(made):
 
 
 def test_a_document_of_nothing_is_a_page_too():
-    text = render(document(gates=[], measurements=[], arms={}, ledger={}, failed_otherwise=[]))
+    text = render(document(gates=[], measurements=[], explanations=[], arms={}, ledger={}, failed_otherwise=[]))
     assert Reader(text).all("h1")[0][1] == "No gate was judged"
     assert "<svg" not in text
 
@@ -114,7 +115,7 @@ def test_sections_without_data_are_left_out():
 
 
 def test_many_gates_are_all_drawn_and_few_are_told_before_the_drawing():
-    many = document(gates=[gate(candidate=f"arm_{place}") for place in range(80)])
+    many = document(gates=[gate(candidate=f"arm_{place}") for place in range(80)], explanations=[])
     text = render(many)
     assert text.count('id="gate-') == 80
     drawn = [shown for _, shown in Reader(text).all("svg")]
