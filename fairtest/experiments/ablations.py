@@ -1,9 +1,12 @@
-"""Parts of what a DP arm does, each by itself: clipping, noise, and batches. None of them claims any privacy."""
+"""What takes a DP arm apart: its clipping, its noise and its batches, each by itself, and its twin without DP, stopped
+where it has learned as much. None of them claims any privacy.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fairtest.errors import SpecError
 from fairtest.specs import Arm
 
 if TYPE_CHECKING:
@@ -11,7 +14,39 @@ if TYPE_CHECKING:
     from fairtest.privacy.accounting import PrivacyPlan
     from fairtest.training.steps import NoiseSpec
 
-NOISE_ONLY, SHUFFLED = "noise_only", "shuffled"
+CLIP_ONLY, NOISE_ONLY, SHUFFLED, MATCHED = "clip_only", "noise_only", "shuffled", "baseline_matched"
+PARTS = (CLIP_ONLY, NOISE_ONLY, SHUFFLED, "matched")  # methods of an arm
+# The named arm whose parts have plain names; those of another arm end in its name.
+_PLAIN = {CLIP_ONLY: "dp", NOISE_ONLY: "dp", MATCHED: "dp", SHUFFLED: "baseline"}
+
+
+def derived(spec: Arm, part: str) -> Arm:
+    """One of what takes an arm apart.
+
+    Raises:
+        SpecError: the arm has no such part.
+    """
+    method = "matched" if part == MATCHED else part
+    where = f"arm {spec.name}, {method}()"
+    if spec.ablation is not None or spec.matched_to is not None:
+        raise SpecError(
+            f"arm {spec.name!r} is itself a part of another arm, and is not taken apart again",
+            where=where,
+            fix=f"ask the arm that it was made of, for example arms.{_PLAIN[part]}.{method}()",
+        )
+    if spec.training is None or (spec.dp is None) != (part == SHUFFLED):
+        wanted = "one that is fine-tuned without DP" if part == SHUFFLED else "an arm with DP"
+        raise SpecError(
+            f"arm {spec.name!r} has no {method} arm: it takes {wanted}",
+            where=where,
+            fix=f"ask arms.{_PLAIN[part]}.{method}(), or an arm of yours: finetune(name=..., dp=...)"
+            if part != SHUFFLED
+            else "ask arms.baseline.shuffled(), or an arm of yours without dp: finetune(name=...)",
+        )
+    name = part if spec.name == _PLAIN[part] else f"{part}_{spec.name}"
+    if part == MATCHED:
+        return Arm(name=name, training=spec.training, cda=spec.cda, matched_to=spec)
+    return Arm(name=name, training=spec.training, dp=spec.dp, cda=spec.cda, ablation=part)
 
 
 def prepare_noise(claims: Claims, spec: Arm) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fairtest.errors import SpecError
+from fairtest.experiments.ablations import CLIP_ONLY, MATCHED, NOISE_ONLY, SHUFFLED, derived
 from fairtest.settings import AUTO
 from fairtest.specs import CDA, DP, Arm, Training
 
@@ -175,6 +176,42 @@ class TunedArm:
         """The pretrained arm."""
         return self.experiment.arm(Arm(name="pretrained", training=None))
 
+    def clip_only(self) -> TunedArm:
+        """Of a DP arm: the same clipping, and no noise. An ablation claims no privacy.
+
+        Raises:
+            SpecError: it is no DP arm.
+        """
+        return self._beside(derived(self.spec, CLIP_ONLY))
+
+    def noise_only(self) -> TunedArm:
+        """Of a DP arm: the same noise, on gradients that are not clipped. An ablation claims no privacy.
+
+        Raises:
+            SpecError: it is no DP arm.
+        """
+        return self._beside(derived(self.spec, NOISE_ONLY))
+
+    def shuffled(self) -> TunedArm:
+        """Of an arm without DP: batches of fixed size from shuffled passes, where all others sample each unit.
+
+        Raises:
+            SpecError: it has DP, or was not tuned.
+        """
+        return self._beside(derived(self.spec, SHUFFLED))
+
+    def matched(self) -> TunedArm:
+        """Of a DP arm: its twin without DP, with its CDA and its seeds, stopped where it has learned as much: at the
+        step at which its held-out loss is nearest to the DP arm's, for each seed by itself.
+
+        Raises:
+            SpecError: it is no DP arm.
+        """
+        return self._beside(derived(self.spec, MATCHED))
+
+    def _beside(self, spec: Arm) -> TunedArm:
+        return self.experiment.arm(spec).limited(self._seeds)
+
     def statement(self) -> PrivacyStatement | None:
         """Privacy statement of the arm, from what its runs did; trains what is missing."""
         self.experiment.prepare(self.spec, self.seeds)
@@ -195,15 +232,20 @@ class TunedArm:
 
 
 class UnknownArmError(SpecError, AttributeError):
-    """No arm of that name; an attribute error as well, so that `hasattr` works."""
+    """No arm of that name here; an attribute error as well, so that `hasattr` works."""
 
 
 class Arms:
-    """The five named arms of one experiment, by attribute or by name: `arms.dp_cda`, `arms["dp_cda"]`."""
+    """The five named arms of one experiment, by attribute or by name: `arms.dp_cda`, `arms["dp_cda"]`.
+
+    What takes the DP arm apart has names too: `clip_only`, `noise_only`, `shuffled`, `baseline_matched`. Going through
+    the arms gives the five.
+    """
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self._specs = experiment.settings.arms()
+        self._parts = experiment.settings.ablations()
 
     def __getattr__(self, name: str) -> TunedArm:
         if name.startswith("_"):
@@ -211,21 +253,24 @@ class Arms:
         return self[name]
 
     def __getitem__(self, name: str) -> TunedArm:
-        if name not in self._specs:
-            close = difflib.get_close_matches(name, self._specs, n=1)
+        known = {**self._specs, **self._parts}
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UnknownArmError(
                 f"there is no arm {name!r}",
                 where="arms",
-                fix=f"{hint}named arms: {', '.join(self._specs)}; any other arm: finetune(name=..., dp=..., cda=...)",
+                fix=f"{hint}named arms: {', '.join(self._specs)}; what takes dp apart: {', '.join(self._parts)}; any"
+                " other arm: finetune(name=..., dp=..., cda=...)",
             )
-        return self._experiment.arm(self._specs[name])
+        return self._experiment.arm(known[name])
 
     def __iter__(self) -> Iterator[TunedArm]:
         return (self[name] for name in self._specs)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._specs]
+        own = self._experiment.trainer is None
+        return [*super().__dir__(), *self._specs, *(self._parts if own else ())]
 
 
 def custom_arm(
@@ -240,7 +285,7 @@ def custom_arm(
     replace fields of the session's `Training`.
 
     Raises:
-        SpecError: the name is one of the five, or a field is unknown or out of range.
+        SpecError: the name is that of a named arm, or a field is unknown or out of range.
     """
     import dataclasses
 
@@ -251,7 +296,7 @@ def custom_arm(
             where="finetune(name=)",
             fix='finetune("dp_eps8", dp=8.0), for example',
         )
-    if name in settings.arms():
+    if name in settings.arms() or name in settings.ablations():
         raise SpecError(
             f"{name!r} is the name of a standard arm", where="finetune(name=)", fix=f"use arms.{name}, or another name"
         )

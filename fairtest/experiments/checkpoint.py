@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fairtest.corpora.readers import read_corpus
 from fairtest.corpora.units import Corpus
 from fairtest.errors import ModelError, SpecError
-from fairtest.experiments.arms import HeldOut
+from fairtest.experiments.ablations import PARTS
+from fairtest.experiments.arms import HeldOut, UnknownArmError
 from fairtest.experiments.held_out import flat
 from fairtest.experiments.model_scorer import USUAL_PROTOCOLS, ModelScorer, model_kind
 from fairtest.experiments.progress import SILENT, Progress
@@ -83,6 +84,16 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"<checkpoint {self.name}: {len(self.paths)} seed(s)>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in PARTS:
+            raise UnknownArmError(
+                f"{name}() trains a part of what an arm does again, and a checkpoint was trained elsewhere",
+                where=f"checkpoint {self.name}",
+                fix="train such a model where this one was trained and give it as a Checkpoint of its own, or ask an"
+                " arm that is trained here: finetune(name=..., dp=...)",
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def bind(self, settings: Settings, store: Store | None = None, progress: Progress = SILENT) -> Checkpoint:
         """Gives it the cache, data_dir, threads and text lengths of a session, itself and its start; returns itself.

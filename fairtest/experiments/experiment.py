@@ -17,8 +17,8 @@ from fairtest.experiments.arms import HeldOut, TunedArm, UnknownArmError
 from fairtest.experiments.built_in import BuiltIn
 from fairtest.experiments.executors import Executor, executor_of
 from fairtest.experiments.held_out import flat
-from fairtest.experiments.matched import matching_key
 from fairtest.experiments.inputs import Inputs
+from fairtest.experiments.matched import matching_key
 from fairtest.experiments.model_scorer import SCORING_VERSION
 from fairtest.experiments.own_trainer import OwnTrainer, Trainer
 from fairtest.experiments.progress import SILENT, Progress
