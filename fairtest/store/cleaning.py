@@ -24,6 +24,8 @@ from fairtest.store.store import lock_file
 _REMOVED = "removed-"
 # A file that is written in one go is a leftover when it is older than this.
 _HASTY_SECONDS = 3600.0
+# What takes minutes to make again, not hours, goes before all else.
+_MADE_AGAIN = ("trunk",)
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,14 @@ class Cleaned:
 def clean(
     root: Path, *, older_than: float | None = None, keep_bytes: int | None = None, dry_run: bool = False
 ) -> Cleaned:
-    """Removes entries that nobody has read for `older_than` seconds, then those that were read longest ago until at
-    most `keep_bytes` are left, and all leftovers. With neither limit, leftovers alone.
+    """Removes entries that nobody has read for `older_than` seconds, then outputs of frozen layers and after them what
+    was read longest ago until at most `keep_bytes` are left, and all leftovers. With neither limit, leftovers alone.
 
     Raises:
         StoreError: another clean-up is at work, or the disk refuses.
     """
     with _alone(root), _told(root):
-        entries = sorted(listed(root), key=lambda entry: entry.used_ns)
+        entries = sorted(listed(root), key=lambda entry: (entry.kind not in _MADE_AGAIN, entry.used_ns))
         total = sum(entry.size for entry in entries)
         latest = None if older_than is None else time.time() - older_than
         removed: list[Listed] = []

@@ -76,6 +76,13 @@ def test_what_was_used_longest_ago_goes_first_until_the_rest_fits(root):
     assert left(root) == []
 
 
+def test_what_is_soon_made_again_goes_before_older_runs(root):
+    in_a_process_that_ends(root, "store.obtain_json('trunk', {'rows': 'r'}, lambda: {'text': 'x' * 10_000})")
+    found = clean(root, keep_bytes=sum(one.size for one in listed(root)) - 1)
+    assert [one.kind for one in found.removed] == ["trunk"]
+    assert left(root) == [0, 1, 2]
+
+
 def test_a_dry_run_says_the_same_and_removes_nothing(root):
     would = clean(root, older_than=15 * DAY, dry_run=True)
     assert left(root) == [0, 1, 2]
