@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.claims import require_batch, require_unit
 from fairtest.errors import PrivacyError
+from fairtest.experiments.copies import delta_of_originals, spent, training_units
 from fairtest.privacy.statement import NOISE_RELEASE, NOISE_SEEDED, PrivacyStatement, statement_of
 from fairtest.specs import AUGMENTATION_AXES, Arm
 
@@ -59,7 +60,8 @@ class Claims:
         corpus = self._experiment.training_corpus
         require_unit(corpus, spec.dp, where=f"arm {spec.name}")
         require_batch(corpus, spec.training, where=f"arm {spec.name}")
-        units, dp = len(corpus), spec.dp
+        units = training_units(self._experiment, spec)
+        dp = delta_of_originals(spec.dp, len(corpus), units) if units > len(corpus) else spec.dp
         batch_size, steps = spec.training.batch_size, spec.training.steps_for(units)
         key = {
             "version": PLAN_VERSION,
@@ -124,6 +126,7 @@ class Claims:
             self._require_followed(spec, plan, max_grad_norm, record, seed)
         corpus = self._experiment.training_corpus
         repeated = self._repeated_units()
+        copies = spent(self._experiment, spec, plan)
         released = "the trained weights after the last step"
         if len(records) > 1:
             released += f", of one seed ({len(records)} seeds were trained to measure; releasing several adds up)"
@@ -132,11 +135,12 @@ class Claims:
             max_grad_norm=max_grad_norm,
             max_grad_norm_chosen=MEDIAN_NORM if spec.dp.max_grad_norm == "median" else FIXED_NORM,
             unit=corpus.unit_name,
-            max_views_per_unit=max(record["views_per_unit"] for record in records),
+            max_views_per_unit=max(record["views_per_unit"] for record in records) + (copies.most if copies else 0),
             max_records_per_unit=max(len(unit.records) for unit in corpus.units),
             records_left_out=corpus.records_left_out,
             repeated_units=repeated,
-            epsilon_of_two=self._epsilon_of_two(plan) if repeated else None,
+            epsilon_of_two=self._epsilon_of_two(spec, plan) if repeated else None,
+            copies=copies,
             optimizer=spec.training.optimizer,
             clipping=_CLIPPING[spec.dp.clipping],
             noise_generator=NOISE_RELEASE if spec.dp.release else NOISE_SEEDED,
@@ -172,8 +176,11 @@ class Claims:
         key = {"corpus": corpus.digest, "lexicons": [lexicon_digest(axis) for axis in AUGMENTATION_AXES]}
         return int(self._store.obtain_json("repeated-units", key, lambda: {"units": mirrored_units(corpus)})["units"])
 
-    def _epsilon_of_two(self, plan: PrivacyPlan) -> float:
-        """Epsilon for a person behind two units, computed once a plan."""
+    def _epsilon_of_two(self, spec: Arm, plan: PrivacyPlan) -> float:
+        """Epsilon for a person behind two units, with all copies of them where copies are units; once a plan."""
+        copies = spent(self._experiment, spec, plan, people=2)
+        if copies is not None:
+            return copies.epsilon
         from fairtest.privacy.accounting import pair_epsilon
 
         def compute() -> dict[str, Any]:

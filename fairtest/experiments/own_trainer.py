@@ -101,6 +101,7 @@ class OwnTrainer:
             parameters = self._keep(made, directory / _KEPT)
             statement = beside(made) or beside(scratch)
             _require_all_views(statement, augmented.views_per_unit)
+            _require_all_copies(statement, augmented.most_copies)
         except FairtestError as error:
             kind = type(error) if isinstance(error, PrivacyError) else TrainingError
             raise kind(
@@ -238,6 +239,16 @@ def _require_all_views(statement: PrivacyStatement | None, views: int) -> None:
             f"its {PRIVACY_FILE} speaks of at most {statement.max_views_per_unit} text(s) a unit, and the units have up"
             f" to {views}",
             fix="clip all views of a unit together and state max_views_per_unit, or count what they cost apart",
+        )
+
+
+def _require_all_copies(statement: PrivacyStatement | None, copies: int) -> None:
+    if statement is not None and statement.max_copies_per_unit < copies:
+        raise PrivacyError(
+            f"its {PRIVACY_FILE} takes the counterfactuals among the units for other people's: up to {copies} of"
+            f" them are of one unit, and it speaks of {statement.max_copies_per_unit}",
+            fix="state copies, max_copies_per_unit and epsilon for a unit with its copies"
+            " (fairtest.privacy.copies.copies_spent), or take CDA(mode='two_sided')",
         )
 
 

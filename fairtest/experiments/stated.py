@@ -16,6 +16,7 @@ PRIVACY_FILE = "privacy.json"
 _OF_A_RUN = {
     "epsilon",
     "epsilon_prv",
+    "epsilon_claimed",
     "epsilon_of_two",
     "steps",
     "noise_multiplier",

@@ -72,8 +72,8 @@ def group_epsilon(
         )
     if noise_multiplier == 0:
         return math.inf
-    together = 1 - (1 - sample_rate) ** times if copies == "independent" else sample_rate
-    if times > _WIDEST_SHIFT * noise_multiplier:
+    together = together_rate(sample_rate, times) if copies == "independent" else sample_rate
+    if is_wide(noise_multiplier, times):
         return rdp_epsilon(noise_multiplier / times, together, steps, delta)
     from dp_accounting.dp_event import GaussianDpEvent, MixtureOfGaussiansDpEvent, PoissonSampledDpEvent
 
@@ -84,6 +84,16 @@ def group_epsilon(
     else:
         event = PoissonSampledDpEvent(sample_rate, GaussianDpEvent(noise_multiplier / times))
     return _pld_epsilon(event, steps, delta, interval=_GROUP_GRID)
+
+
+def together_rate(sample_rate: float, times: int) -> float:
+    """Chance that at least one of `times` units is in a batch."""
+    return 1 - (1 - sample_rate) ** times
+
+
+def is_wide(noise_multiplier: float, times: int) -> bool:
+    """Whether `group_epsilon` takes the looser bound: `times` clipping norms are too far above the noise."""
+    return times > _WIDEST_SHIFT * noise_multiplier
 
 
 def naive_cda_epsilon(

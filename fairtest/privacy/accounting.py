@@ -41,7 +41,7 @@ WEAK_EPSILON = 20.0
 _LARGEST_NOISE = 1000.0
 _SMALLEST_NOISE = 0.1
 _PRECISION = 1e-3
-_TOO_WEAK = 200.0
+TOO_WEAK = 200.0
 _NUDGES = 100
 _HOPELESS = 1.5
 
@@ -113,7 +113,7 @@ def plan_privacy(dp: DP, *, units: int, batch_size: int, steps: int) -> PrivacyP
             fix="give a larger epsilon or fewer steps, or name the noise: DP(epsilon=None, noise_multiplier=...)",
         )
     warn_if_weak(epsilon, delta)
-    has_prv = sample_rate < 1 and 0 < epsilon <= _TOO_WEAK
+    has_prv = sample_rate < 1 and 0 < epsilon <= TOO_WEAK
     return PrivacyPlan(
         units=units,
         batch_size=batch_size,
@@ -173,7 +173,7 @@ def pair_epsilon(plan: PrivacyPlan) -> float:
 
     Infinite where the plan's own epsilon is none to speak of.
     """
-    if not plan.epsilon <= _TOO_WEAK:
+    if not plan.epsilon <= TOO_WEAK:
         return math.inf
     return naive_cda_epsilon(plan.noise_multiplier, plan.sample_rate, plan.steps, plan.delta, copies="independent")
 
@@ -183,7 +183,7 @@ def _reported(noise_multiplier: float, sample_rate: float, steps: int, delta: fl
         return math.inf, "none (no noise)"
     # Loss distributions of next to no noise need gigabytes, to tell one meaningless epsilon from another.
     rough = rdp_epsilon(noise_multiplier, sample_rate, steps, delta)
-    if not rough <= _TOO_WEAK:
+    if not rough <= TOO_WEAK:
         return rough, f"RDP, opacus {version('opacus')}"
     return epsilon_of(noise_multiplier, sample_rate, steps, delta), f"PLD, dp-accounting {version('dp-accounting')}"
 

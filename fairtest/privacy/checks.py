@@ -49,7 +49,7 @@ def _budget_problems(statement: PrivacyStatement, max_epsilon: float, max_delta:
     if not math.isfinite(epsilon) or statement.noise_multiplier == 0:
         yield "there is no privacy: no noise was added, so epsilon is infinite"
     elif not epsilon <= max_epsilon:
-        yield f"epsilon {epsilon:.4g} is above the allowed {max_epsilon:g}"
+        yield f"epsilon {epsilon:.4g} is above the allowed {max_epsilon:g}{_of_copies(statement)}"
     if not delta < 1 / units:
         yield f"delta {delta:.3g} is not below 1/N = {1 / units:.3g}"
     if max_delta is not None and not delta <= max_delta:
@@ -65,11 +65,13 @@ def _mechanism_problems(statement: PrivacyStatement) -> Iterator[str]:
     drawn, accounted, views = statement.sampler_actual, statement.sampler_declared, statement.max_views_per_unit
     if drawn != accounted:
         yield f"batches were drawn by {drawn} sampling and accounted as {accounted}"
-    if views > 1 and statement.views_handling != CLIPPED_TOGETHER:
+    if views > 1 and statement.views_handling != CLIPPED_TOGETHER and not statement.copies:
         yield (
             f"a unit has up to {views} views and they were {statement.views_handling}, so it moves a step by up to"
             f" {views} clipping norms and not by one"
         )
+    if statement.copies:
+        yield from _copies_problems(statement)
     expected = statement.sample_rate * statement.units
     if not math.isclose(expected, statement.batch_size, rel_tol=1e-6):
         yield (
@@ -78,8 +80,34 @@ def _mechanism_problems(statement: PrivacyStatement) -> Iterator[str]:
         )
 
 
+def _of_copies(statement: PrivacyStatement) -> str:
+    """Why epsilon is not what was claimed, where copies are units."""
+    if statement.epsilon_claimed is None:
+        return ""
+    return (
+        f": {statement.epsilon_claimed:.3g} is claimed as if {statement.copies} copies were other people's, and whoever"
+        f" is behind a {statement.unit} and its counterfactuals is in the corpus up to"
+        f" {1 + statement.max_copies_per_unit} times (clip them with their {statement.unit}: CDA(mode='two_sided'))"
+    )
+
+
+def _copies_problems(statement: PrivacyStatement) -> Iterator[str]:
+    """What cannot be true of a statement whose epsilon is to be that of a unit and its copies."""
+    claimed, most = statement.epsilon_claimed, statement.max_copies_per_unit
+    if statement.noise_multiplier > 0 and (claimed is None or not claimed < statement.epsilon):
+        yield (
+            f"{statement.copies} of the units are copies of others, so epsilon of a person cannot be what is claimed as"
+            " if they were other people's"
+        )
+    if statement.max_views_per_unit > (statement.max_records_per_unit or 1) + most:
+        yield (
+            f"a unit has up to {statement.max_views_per_unit} texts, more than its records and {most} copies of it, so"
+            " some counterfactual is not accounted for"
+        )
+
+
 def _repetition_problem(statement: PrivacyStatement) -> list[str]:
-    repeated, units = statement.repeated_units, statement.units
+    repeated, units = statement.repeated_units, statement.originals
     if statement.unit != "record" or repeated <= MOST_REPEATED * units:
         return []
     two = "" if statement.epsilon_of_two is None else f" ({statement.epsilon_of_two:.3g} for one behind two of them)"
@@ -91,11 +119,12 @@ def _repetition_problem(statement: PrivacyStatement) -> list[str]:
 
 
 def _recomputed_problem(statement: PrivacyStatement) -> list[str]:
-    from fairtest.privacy.accounting import epsilon_of
+    from fairtest.privacy.accounting import epsilon_of, group_epsilon
 
     if statement.sampler_actual != POISSON or statement.neighbouring != ADD_OR_REMOVE_ONE:
         return [f"epsilon cannot be recomputed for {statement.sampler_actual} sampling, {statement.neighbouring}"]
-    found = epsilon_of(statement.noise_multiplier, statement.sample_rate, statement.steps, statement.delta)
+    parts = (statement.noise_multiplier, statement.sample_rate, statement.steps, statement.delta)
+    found = group_epsilon(*parts, times=1 + statement.max_copies_per_unit) if statement.copies else epsilon_of(*parts)
     if found > statement.epsilon * 1.01 + 0.01:
         return [
             f"the stated epsilon {statement.epsilon:.4g} does not follow from its sigma, q and steps: {found:.4g} does"

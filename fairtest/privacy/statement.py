@@ -30,6 +30,7 @@ from fairtest.privacy.wording import caveat_of, prose_of, summary_of
 
 if TYPE_CHECKING:
     from fairtest.privacy.accounting import PrivacyPlan
+    from fairtest.privacy.copies import CopiesSpent
 
 __all__ = [
     "ADD_OR_REMOVE_ONE",
@@ -63,6 +64,10 @@ class PrivacyStatement:
         sampler_actual: how they were drawn.
         max_views_per_unit: most texts that one unit put into training (counterfactuals included).
         views_handling: `CLIPPED_TOGETHER`, or how else.
+        copies: how many of `units` are counterfactuals of others, sampled and clipped on their own; then `epsilon` is
+            that of a unit together with its copies.
+        max_copies_per_unit: most copies of one unit.
+        epsilon_claimed: with copies, the epsilon that would be claimed if they were other people's; None without.
         max_records_per_unit: most records of one unit that were trained on; None where it is not stated.
         records_left_out: records that the cap on records of a unit kept out of training.
         repeated_units: units whose text is that of another unit too, as it is or with its gender swapped. If they
@@ -96,6 +101,9 @@ class PrivacyStatement:
     sampler_actual: str = POISSON
     max_views_per_unit: int = 1
     views_handling: str = CLIPPED_TOGETHER
+    copies: int = 0
+    max_copies_per_unit: int = 0
+    epsilon_claimed: float | None = None
     max_records_per_unit: int | None = None
     records_left_out: int = 0
     repeated_units: int = 0
@@ -121,9 +129,12 @@ class PrivacyStatement:
             "max_grad_norm": 0 < self.max_grad_norm < math.inf,
             "epsilon_prv": self.epsilon_prv is None or 0 <= self.epsilon_prv < math.inf,
             "max_views_per_unit": self.max_views_per_unit >= 1,
+            "copies": 0 <= self.copies < self.units,
+            "max_copies_per_unit": (self.copies > 0) <= self.max_copies_per_unit <= self.copies,
+            "epsilon_claimed": self.epsilon_claimed is None or 0 <= self.epsilon_claimed < math.inf,
             "max_records_per_unit": self.max_records_per_unit is None or self.max_records_per_unit >= 1,
             "records_left_out": self.records_left_out >= 0,
-            "repeated_units": 0 <= self.repeated_units <= self.units,
+            "repeated_units": 0 <= self.repeated_units <= self.originals,
             "epsilon_of_two": self.epsilon_of_two is None or 0 <= self.epsilon_of_two < math.inf,
         }
         for name, fits in possible.items():
@@ -135,9 +146,14 @@ class PrivacyStatement:
                 )
 
     @property
+    def originals(self) -> int:
+        """The units that are no copies: all of them, unless copies are units."""
+        return self.units - self.copies
+
+    @property
     def delta_times_units(self) -> float:
-        """Delta in multiples of 1/N; a guarantee worth its name is well below 1."""
-        return self.delta * self.units
+        """Delta in multiples of 1/N, N without copies; a guarantee worth its name is well below 1."""
+        return self.delta * self.originals
 
     def prose(self) -> str:
         """The statement as a paragraph for a report or a model card."""
@@ -246,6 +262,7 @@ def statement_of(
     records_left_out: int = 0,
     repeated_units: int = 0,
     epsilon_of_two: float | None = None,
+    copies: CopiesSpent | None = None,
     sampler_actual: str = POISSON,
     optimizer: str = NOT_STATED,
     clipping: str = NOT_STATED,
@@ -253,16 +270,22 @@ def statement_of(
     repeatable: bool = True,
     released: str = LAST_WEIGHTS,
 ) -> PrivacyStatement:
-    """The statement of a run that followed a plan, with the views of a unit clipped together.
+    """The statement of a run that followed a plan, with the views of a unit clipped together; or, with `copies`, each
+    counterfactual as a unit of its own, and epsilon then what it is for a unit and its copies.
 
     `epsilon_of_two` is what `accounting.pair_epsilon` gives; an infinite one is stated as not known. `noise_generator`
     is that of fairtest's own trainer unless named: seeded where the run is `repeatable`, else from the system's
     entropy.
     """
+    claimed = plan.epsilon if math.isfinite(plan.epsilon) else None
     return PrivacyStatement(
         unit=unit,
-        epsilon=plan.epsilon,
-        epsilon_prv=plan.epsilon_prv,
+        epsilon=plan.epsilon if copies is None else copies.epsilon,
+        epsilon_prv=plan.epsilon_prv if copies is None else None,
+        views_handling=CLIPPED_TOGETHER if copies is None else CLIPPED_SEPARATELY,
+        copies=0 if copies is None else copies.copies,
+        max_copies_per_unit=0 if copies is None else copies.most,
+        epsilon_claimed=None if copies is None else claimed,
         delta=plan.delta,
         units=plan.units,
         batch_size=plan.batch_size,
@@ -271,7 +294,7 @@ def statement_of(
         noise_multiplier=plan.noise_multiplier,
         max_grad_norm=max_grad_norm,
         max_grad_norm_chosen=max_grad_norm_chosen,
-        accountant=plan.accountant,
+        accountant=plan.accountant if copies is None else copies.accountant,
         max_views_per_unit=max_views_per_unit,
         max_records_per_unit=max_records_per_unit,
         records_left_out=records_left_out,

@@ -25,9 +25,12 @@ def prose_of(statement: PrivacyStatement) -> str:
 def summary_of(statement: PrivacyStatement) -> str:
     """The statement in one line."""
     strength = f"epsilon {statement.epsilon:.3g}" if math.isfinite(statement.epsilon) else "no finite epsilon"
+    if statement.epsilon_claimed is not None:
+        strength += f" (claimed {statement.epsilon_claimed:.2f} as if copies were other people)"
+    units = f"{statement.units}" + (f" of which {statement.copies} copies" if statement.copies else "")
     line = (
         f"{strength} at delta {statement.delta:.3g} ({statement.delta_times_units:.2g}/N), per {statement.unit}:"
-        f" N {statement.units}, q {statement.sample_rate:.4g}, {statement.steps} steps, sigma"
+        f" N {units}, q {statement.sample_rate:.4g}, {statement.steps} steps, sigma"
         f" {statement.noise_multiplier:.4g}, C {statement.max_grad_norm:.4g}, {statement.accountant}"
     )
     return f"{line}; not for release" if statement.repeatable else line
@@ -36,12 +39,18 @@ def summary_of(statement: PrivacyStatement) -> str:
 def caveat_of(statement: PrivacyStatement) -> str:
     """What limits the claim even where it holds; empty where nothing does."""
     limits = []
-    if statement.repeated_units:
+    if statement.epsilon_claimed is not None:
+        limits.append(
+            f"claimed {statement.epsilon_claimed:.2f} as if copies were other people; for a person whose"
+            f" {statement.unit} has {_number(statement.max_copies_per_unit)} it is {_strength(statement.epsilon)}"
+        )
+    repeated = statement.repeated_units
+    if repeated:
         two = ""
         if statement.epsilon_of_two is not None:
             two = f"; for a person behind two of them epsilon is {statement.epsilon_of_two:.3g} at the same delta"
         limits.append(
-            f"{statement.repeated_units} of {statement.units} units have the text of another unit: where they come from"
+            f"{repeated} of {statement.originals} units have the text of another unit: where they come from"
             f" one person, this epsilon is not that person's (name the person's column as the unit){two}"
         )
     if statement.repeatable:
@@ -53,12 +62,13 @@ def caveat_of(statement: PrivacyStatement) -> str:
 
 
 def _claim(statement: PrivacyStatement) -> str:
-    delta = f"delta = {statement.delta:.3g} ({statement.delta_times_units:.2g} times 1/N, N = {statement.units})"
+    delta = f"delta = {statement.delta:.3g} ({statement.delta_times_units:.2g} times 1/N, N = {statement.originals})"
     if math.isfinite(statement.epsilon):
         strength = f"Training gives epsilon = {statement.epsilon:.3g} at {delta} of differential privacy"
     else:
         strength = f"Training gives no finite epsilon at {delta}: it is not differentially private"
-    return f"{strength}. Neighbouring corpora: {statement.neighbouring}; the unit is one {statement.unit}."
+    together = " together with its copies" if statement.copies else ""
+    return f"{strength}. Neighbouring corpora: {statement.neighbouring}; the unit is one {statement.unit}{together}."
 
 
 def _contribution(statement: PrivacyStatement) -> str:
@@ -72,7 +82,24 @@ def _contribution(statement: PrivacyStatement) -> str:
     records = "" if most is None else f", from {'one record' if most == 1 else f'at most {most} records'}"
     left_out = statement.records_left_out
     capped = f" ({left_out} record{'s' * (left_out != 1)} above that cap left out)" if left_out else ""
-    return f"Each unit contributes {views}{records}{capped}."
+    return f"Each unit contributes {views}{records}{capped}.{_copies(statement)}"
+
+
+def _copies(statement: PrivacyStatement) -> str:
+    if not statement.copies:
+        return ""
+    return (
+        f" Counterfactuals are units of their own: {statement.copies} of the {statement.units} units that are sampled"
+        f" are copies of others, at most {statement.max_copies_per_unit} of one, each sampled and clipped by itself."
+    )
+
+
+def _number(copies: int) -> str:
+    return "a copy" if copies == 1 else f"{copies} copies"
+
+
+def _strength(epsilon: float) -> str:
+    return f"{epsilon:.3g}" if math.isfinite(epsilon) else "infinite"
 
 
 def _mechanism(statement: PrivacyStatement) -> str:

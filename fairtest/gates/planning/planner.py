@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairtest.experiments.arms import Measured, TunedArm
+from fairtest.experiments.copies import spent
 from fairtest.experiments.experiment import Experiment
 from fairtest.gates.compare import require_arms
 from fairtest.gates.decision import require_finite, warn_of_unit
@@ -294,6 +295,7 @@ def _privacy(
     arm: Measured, max_epsilon: float, max_delta: float | None, unit: str | None, *, release: bool
 ) -> tuple[list[str], str]:
     """(what will make the gate fail, what is spent)."""
+    claimed = ""
     if not isinstance(arm, TunedArm):
         statement = arm.statement()
         if statement is None:
@@ -308,9 +310,13 @@ def _privacy(
             return ["it is trained without differential privacy"], ""
         epsilon, delta, of = plan.epsilon, plan.delta, arm.experiment.training_corpus.unit_name
         sigma = plan.noise_multiplier
+        copies = spent(arm.experiment, arm.spec, plan)
+        if copies is not None:
+            claimed = f" ({epsilon:.4g} is claimed as if copies of a {of} were other people's)"
+            epsilon = copies.epsilon
     problems = []
     if not epsilon <= max_epsilon:
-        problems.append(f"epsilon {epsilon:.4g} is above the allowed {max_epsilon:g}")
+        problems.append(f"epsilon {epsilon:.4g} is above the allowed {max_epsilon:g}{claimed}")
     if max_delta is not None and not delta <= max_delta:
         problems.append(f"delta {delta:.3g} is above the allowed {max_delta:g}")
     if unit is not None and unit != of:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from fairtest.corpora.claims import require_batch
 from fairtest.errors import FairtestError
+from fairtest.experiments.copies import training_units
 from fairtest.experiments.experiment import Experiment
 from fairtest.specs import Arm, Training, digest_of
 from fairtest.store import Entry
@@ -43,7 +44,7 @@ class Times:
         if spec.training is None:
             return 0.0, ""
         require_batch(self.experiment.training_corpus, spec.training, where=f"arm {spec.name}")
-        steps = spec.training.steps_for(len(self.experiment.training_corpus))
+        steps = spec.training.steps_for(training_units(self.experiment, spec))
         kind = digest_of(_kind(spec.as_dict()))
         if kind not in self._steps:
             self._steps[kind] = self._of_a_step(spec)
