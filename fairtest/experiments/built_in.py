@@ -83,7 +83,7 @@ class BuiltIn:
         target = None
         if spec.matched_to is not None:
             require_unobserved(spec, observer)
-            target = target_loss(experiment, spec, seed)
+            target = target_loss(experiment, spec.matched_to, seed)
             self._resident = None  # the other run's model was scored, and is not needed any more
         augmented = self._inputs.augmented(spec)
         loaded = self.base_model(spec, seed)

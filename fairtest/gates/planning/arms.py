@@ -10,6 +10,7 @@ from fairtest.experiments.arms import Arms, HeldOut, TunedArm
 from fairtest.experiments.experiment import Experiment
 from fairtest.privacy.statement import PrivacyStatement
 from fairtest.scoring.scores import ProbeScores
+from fairtest.specs import Arm
 
 if TYPE_CHECKING:
     from fairtest.gates.planning.planner import Planner
@@ -32,6 +33,9 @@ class PlannedArm(TunedArm):
     def start(self) -> PlannedArm:
         """The pretrained arm."""
         return PlannedArm(super().start(), self._planner)
+
+    def _beside(self, spec: Arm) -> PlannedArm:
+        return PlannedArm(super()._beside(spec), self._planner)
 
     def train(self) -> NoReturn:
         """Ends the test."""
@@ -78,7 +82,7 @@ class PlannedArm(TunedArm):
 
 
 class PlannedArms(Arms):
-    """The five named arms, planned."""
+    """The named arms, planned."""
 
     def __init__(self, experiment: Experiment, planner: Planner) -> None:
         super().__init__(experiment)
