@@ -123,6 +123,7 @@ class Explanation:
             "reference": self.reference,
             "total": self.total.as_dict(),
             "whole": None if self.whole is None else self.whole.as_dict(),
+            "start": None if self.from_start is None else self.from_start.as_dict(),
             "parts": [part.as_dict() for part in self.parts],
             "levels": {name: dataclasses.asdict(level) for name, level in self.levels.items()},
             "sentences": list(self.sentences),

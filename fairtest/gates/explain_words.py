@@ -156,7 +156,7 @@ def _kept(found: Explanation) -> str:
 def _of_matching(matching: Matching, found: Explanation) -> Iterator[str]:
     less = found.part(LESS_TRAINING)
     name = "the matched arm" if less is None else less.of
-    apart = "" if matching.apart is None else f"at most {number(round(matching.apart, 4))} nats a token"
+    apart = "" if matching.apart is None else f"at most {number(max(round(matching.apart, 4), 1e-4))} nats a token"
     if matching.steps:
         first, last = min(matching.steps), max(matching.steps)
         at = f"step {first}" if first == last else f"steps {first} to {last}"

@@ -349,6 +349,7 @@ def test_an_explanation_is_plain_data():
     assert data["total"]["value"] == found.total.estimate.value
     assert data["sentences"] == list(found.sentences)
     assert data["whole"]["against"] == "shuffled"
+    assert (data["start"]["of"], data["start"]["against"]) == ("pretrained", "baseline")
 
 
 def test_what_would_be_shown_follows_the_lower_half_of_the_interval():
