@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from headless_browser import browser
-from pytest_fairtest.recording import Collected
 from report_documents import SPITEFUL, document, explanation, part, spiteful
 
 from fairtest.errors import StoreError
@@ -19,6 +18,7 @@ from fairtest.reports.markdown import render as render_markdown
 from fairtest.reports.reading import read_document
 from fairtest.reports.terminal import explanation_notes
 from fairtest.settings import Settings
+from pytest_fairtest.recording import Collected
 
 drawn = pytest.mark.skipif(bool(missing()), reason=f"an HTML report needs {', '.join(missing())}")
 HEADING = "What the amplification is made of"
