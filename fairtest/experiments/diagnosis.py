@@ -1,0 +1,288 @@
+"""What was seen of groups of units while the runs of an arm were trained, over seeds, as series and in words."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+import numpy as np
+
+from fairtest.errors import MetricError
+from fairtest.statistics.intervals import Interval, mean_interval
+
+FEWEST_SEEDS = 3
+Over = Literal["end", "run"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A measured quantity. `served` says of a group with the larger value what that means; `reads_private` that it is
+    computed from the training batch before noise; `single` what its single values are where they are not the same.
+    """
+
+    title: str
+    unit: str
+    served: str
+    reads_private: bool = False
+    single: str = ""
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "loss": Quantity("loss", "nats a token", "is served later"),
+    "norm_low": Quantity("gradient norm, 10% quantile", "", "has the larger gradients"),
+    "norm_median": Quantity("gradient norm, median", "", "has the larger gradients", single="mean gradient norm"),
+    "norm_high": Quantity("gradient norm, 90% quantile", "", "has the larger gradients"),
+    "clipped_share": Quantity("clipped share", "share of units", "is clipped more often"),
+    "clip_factor": Quantity("mean clip factor", "1: nothing is clipped away", "keeps more of its gradients"),
+    "cosine_clipped": Quantity(
+        "cosine with the batch's clipped mean", "1: same direction", "is closer to what training does",
+        reads_private=True, single="cosine with the batch's clipped mean, of blocks of units",
+    ),
+    "cosine_update": Quantity(
+        "cosine with the update", "1: same direction", "is closer to what training does",
+        single="cosine with the update, of blocks of units",
+    ),
+    "signal_to_noise": Quantity(
+        "signal to noise", "", "is heard better through the noise", single="signal to noise, of blocks of units"
+    ),
+    "excess_direction": Quantity(
+        "excess loss of a step, by turned gradients", "nats a token", "loses more by clipping", reads_private=True
+    ),
+    "excess_magnitude": Quantity(
+        "excess loss of a step, by shortened gradients", "nats a token", "loses more by clipping", reads_private=True
+    ),
+    "excess_noise": Quantity("excess loss of a step, by noise", "nats a token", "loses more by noise"),
+}  # fmt: skip
+GAP = "loss gap"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much larger a quantity is for `larger` than for `smaller`, at the end or over the run. `interval` is over
+    seeds and, where single units or blocks of them are known, over these; None where there is too little for one.
+    """
+
+    larger: str
+    smaller: str
+    value: float
+    interval: Interval | None
+
+    @property
+    def told(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.interval is not None and self.interval.low > 0
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Groups of units under training, one entry of `runs` a seed, as `Observations.as_dict` gives it.
+
+    `units` is how many units of each group were looked at, `counts` how many there are, `left_out` how many units have
+    no group, by reason. `private`: the training units' own norms were read. `covered`: an epsilon covers all that is in
+    here, besides the records of those that were looked at.
+    """
+
+    arm: str
+    by: str
+    seeds: tuple[int, ...]
+    units: Mapping[str, int]
+    counts: Mapping[str, int]
+    left_out: Mapping[str, int]
+    runs: tuple[Mapping[str, Any], ...]
+    private: bool
+    claims_privacy: bool
+    probes: int = 0
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups' names."""
+        return tuple(self.units)
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What was measured."""
+        return tuple(name for name in QUANTITIES if all(name in run["values"] for run in self.runs))
+
+    @property
+    def covered(self) -> bool:
+        """Whether epsilon covers it, so that it may be released as far as the training units are concerned."""
+        reads = any(QUANTITIES[name].reads_private for name in self.quantities)
+        return self.claims_privacy and not self.private and not reads
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps that were looked at in every run."""
+        return tuple(sorted(set.intersection(*(set(run["steps"]) for run in self.runs))))
+
+    def series(self, quantity: str, group: str) -> list[tuple[int, float, float | None]]:
+        """(step, mean over seeds, its standard error) at each step where all seeds have a value; the error is None with
+        one seed.
+        """
+        self._require(quantity)
+        found = []
+        for step in self.steps:
+            values = [run["values"][quantity][group][run["steps"].index(step)] for run in self.runs]
+            if None not in values:
+                error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+                found.append((step, fmean(values), error))
+        return found
+
+    def gap(self) -> dict[str, list[tuple[int, float]]]:
+        """How much larger a group's loss is than the mean of the other groups', by step; of two groups, once."""
+        losses = {group: {step: value for step, value, _ in self.series("loss", group)} for group in self.groups}
+        if len(losses) == 2:
+            first, second = self.groups
+            return {f"{first} minus {second}": [(at, x - losses[second][at]) for at, x in losses[first].items()]}
+        return {
+            group: [(at, x - fmean(losses[other][at] for other in losses if other != group)) for at, x in own.items()]
+            for group, own in losses.items()
+        }
+
+    def difference(self, quantity: str, over: Over = "end") -> Difference:
+        """Between the group with the largest and the one with the smallest value, at the last step or, over="run", on
+        average over all.
+
+        The interval of two groups has 95%; the two that are furthest apart of several are held to 95% for all pairs
+        (Bonferroni). Groups are equally large and their units drawn independently, so that a unit of one is paired with
+        any of the other.
+        """
+        self._require(quantity)
+        last = self.steps[-1:] if over == "end" else self.steps
+        means = {
+            group: [value for step, value, _ in self.series(quantity, group) if step in last] for group in self.groups
+        }
+        if not all(means.values()):
+            raise MetricError(
+                f"{QUANTITIES[quantity].title} was not measured at the last step",
+                where=f"diagnosis of arm {self.arm}",
+                fix='ask for over="run"',
+            )
+        items = {group: self._items(quantity, group, last) for group in self.groups}
+        single = {group: found for group, found in items.items() if found is not None}
+        whole = {group: np.array([[_at(run, quantity, group, last)] for run in self.runs]) for group in self.groups}
+        use = single if len(single) == len(items) and len({x.shape for x in single.values()}) == 1 else whole
+        level = {group: float(use[group].mean()) for group in self.groups}
+        larger, smaller = max(level, key=level.__getitem__), min(level, key=level.__getitem__)
+        apart = use[larger] - use[smaller]
+        pairs = len(list(itertools.combinations(self.groups, 2)))
+        return Difference(larger, smaller, float(apart.mean()), _interval(apart, 1 - 0.05 / pairs))
+
+    def _items(self, quantity: str, group: str, steps: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+        rows = []
+        for run in self.runs:
+            known = run["items"].get(quantity, {}).get(group)
+            if known is None:
+                return None
+            at = [known[run["steps"].index(step)] for step in steps]
+            at = [values for values in at if values]
+            if not at:
+                return None
+            rows.append(np.mean(np.array(at), axis=0))
+        return np.stack(rows) if len({len(row) for row in rows}) == 1 else None
+
+    def finding(self, quantity: str = "loss", over: Over = "end") -> str:
+        """Which group has more of a quantity, and what that means, in words.
+
+        Raises:
+            MetricError: it was not measured.
+        """
+        found = self.difference(quantity, over)
+        about, seeds = QUANTITIES[quantity], len(self.seeds)
+        when = f"at step {self.steps[-1]}" if over == "end" else f"over {len(self.steps)} observed steps"
+        unit = f" {about.unit}" if about.unit and ":" not in about.unit else ""
+        more = (
+            f"{about.single or about.title} of {found.larger!r} is {_number(found.value)}{unit} above that of"
+            f" {found.smaller!r} {when}"
+        )
+        more = more[0].upper() + more[1:]
+        means = f"{found.larger!r} {about.served}"
+        if quantity == "loss":
+            means = f"{found.smaller!r} is served first"
+        if seeds < FEWEST_SEEDS or found.interval is None:
+            return f"{more}, in {_these(seeds)}: {means} here, and nothing is said of other runs."
+        told = f"95% interval over {seeds} seeds [{_number(found.interval.low)}, {_number(found.interval.high)}]"
+        if not found.told:
+            return f"{more}, which is not told from none ({told})."
+        return f"{more} ({told}): {means}."
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a report keeps of an arm: `diagnostics`, a series a quantity, and `diagnostics_note`."""
+        series = []
+        for name in self.quantities:
+            about = QUANTITIES[name]
+            points = {group: [[step, value] for step, value, _ in self.series(name, group)] for group in self.groups}
+            errors = {
+                group: [[step, error] for step, _, error in self.series(name, group) if error is not None]
+                for group in self.groups
+            }
+            if not any(points.values()):
+                continue
+            one: dict[str, Any] = {"name": about.title, "unit": about.unit, "groups": points}
+            if any(errors.values()):
+                one["standard_errors"] = errors
+            one["for_release"] = self.claims_privacy and not self.private and not about.reads_private
+            series.append(one)
+            if name == "loss":
+                gap = {label: [list(point) for point in found] for label, found in self.gap().items()}
+                series.append({**one, "name": GAP, "groups": gap} | {"standard_errors": {}})
+        return {"diagnostics": series, "diagnostics_note": self.note}
+
+    @property
+    def note(self) -> str:
+        """What was looked at and how, and what may not be released."""
+        sizes = ", ".join(f"{name} {self.units[name]} of {self.counts[name]}" for name in self.groups)
+        lines = [f"Groups by {self.by}, units looked at: {sizes}."]
+        if self.left_out:
+            lines.append("Left out: " + ", ".join(f"{n} ({reason})" for reason, n in self.left_out.items()) + ".")
+        shown = ", ".join(map(str, self.steps))
+        mean = f"mean of {len(self.seeds)} seeds" if len(self.seeds) > 1 else "one seed"
+        lines.append(f"Before the update of steps {shown} (counted from 0), {mean}.")
+        if self.private:
+            lines.append("Read from the training units' own gradients: reads private units: not for release.")
+            return " ".join(lines)
+        lines.append("Held-out units, without dropout.")
+        cost = fmean(run["cost"] for run in self.runs)
+        lines.append(f"By count of tokens, looking added {cost:.0%} to training.")
+        if "excess_noise" in self.quantities:
+            lines.append(
+                "Excess losses are of one plain gradient step at the run's learning rate, to second order; traces from"
+                f" {self.probes} random directions."
+            )
+        if not self.claims_privacy:
+            lines.append("The arm claims no privacy, so nothing here is covered by an epsilon.")
+        elif reading := [QUANTITIES[name].title for name in self.quantities if QUANTITIES[name].reads_private]:
+            lines.append(f"Read private batches before noise, and are not for release: {', '.join(reading)}.")
+        return " ".join(lines)
+
+    def _require(self, quantity: str) -> None:
+        if quantity not in self.quantities:
+            raise MetricError(
+                f"{quantity!r} was not measured",
+                where=f"diagnosis of arm {self.arm}",
+                fix=f"measured: {', '.join(self.quantities)}",
+            )
+
+
+def _at(run: Mapping[str, Any], quantity: str, group: str, steps: Sequence[int]) -> float:
+    values = [run["values"][quantity][group][run["steps"].index(step)] for step in steps]
+    return fmean(value for value in values if value is not None)
+
+
+def _interval(apart: np.ndarray[Any, np.dtype[np.float64]], confidence: float) -> Interval | None:
+    seeds, items = apart.shape
+    if items > 1:
+        return mean_interval(apart, None, confidence=confidence)
+    # Without single units the seeds are all there is: each is then an item of one run.
+    return mean_interval(apart.T, None, confidence=confidence) if seeds > 1 else None
+
+
+def _these(seeds: int) -> str:
+    return "this run only" if seeds == 1 else f"these {seeds} runs only"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
