@@ -39,25 +39,33 @@ def entry_name(entry: Listed, runs: Mapping[str, tuple[str, int | None]]) -> str
     if "run" in entry.key:
         return f"{_SCORED.get(entry.kind, '{}').format('a run that is gone')} ({digest[:12]})"
     if "model" in entry.key:
-        return f"model {str(entry.key['model'])[:12]}"
+        model = f"model {str(entry.key['model'])[:12]}"
+        return f"frozen layers of {model}" if entry.kind == "trunk" else model
     return ""
 
 
 def described(arm: Mapping[str, Any]) -> str:
     """An arm by what it does: "epsilon 3, cda gender, 40 steps"."""
-    training, dp, cda = arm.get("training") or {}, arm.get("dp"), arm.get("cda")
-    parts = []
-    if dp is None:
-        parts.append("not private")
-    elif dp.get("noise_multiplier") is not None:
-        parts.append(f"sigma {dp['noise_multiplier']:g}")
-    else:
-        parts.append(f"epsilon {dp.get('epsilon')}")
+    training, cda, other = arm.get("training") or {}, arm.get("cda"), arm.get("matched_to")
+    parts = [_protection(arm)]
+    if arm.get("ablation") is not None:
+        parts[0] = f"{arm['ablation']} of {parts[0]}"
+    if other is not None:
+        parts.append(f"stopped at the loss of {_protection(other)}")
     if cda is not None:
         parts.append(f"cda {'+'.join(map(str, cda.get('axes', ())))}")
     length = training.get("steps")
     parts.append(f"{training.get('epochs')} epochs" if length is None else f"{length} steps")
     return ", ".join(parts)
+
+
+def _protection(arm: Mapping[str, Any]) -> str:
+    dp = arm.get("dp")
+    if dp is None:
+        return "not private"
+    if dp.get("noise_multiplier") is not None:
+        return f"sigma {dp['noise_multiplier']:g}"
+    return f"epsilon {dp.get('epsilon')}"
 
 
 def _text(arm: Mapping[str, Any]) -> str:
