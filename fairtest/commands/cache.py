@@ -73,7 +73,7 @@ def _ls(options: argparse.Namespace) -> int:
 
     root, settings = _store(options)
     entries = listed(root)
-    runs = arm_names(entries, {} if settings is None else settings.arms())
+    runs = arm_names(entries, {} if settings is None else {**settings.arms(), **settings.ablations()})
     names = [entry_name(entry, runs) for entry in entries]
     if options.json:
         rows = [_plain(entry, name) for entry, name in zip(entries, names, strict=True)]
@@ -198,7 +198,7 @@ def _runs(root: Path, settings: Settings | None) -> dict[str, tuple[str, int | N
     from fairtest.store.listing import listed
     from fairtest.store.naming import arm_names
 
-    return arm_names(listed(root), {} if settings is None else settings.arms())
+    return arm_names(listed(root), {} if settings is None else {**settings.arms(), **settings.ablations()})
 
 
 def _named(entries: Sequence[Listed], runs: Mapping[str, tuple[str, int | None]], word: str) -> list[str]:

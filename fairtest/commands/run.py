@@ -53,7 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         " them. What is there is not trained again, so an interrupted command goes on where it was."
     )
     parser.add_argument(
-        "arms", nargs="*", metavar="ARM", help="pretrained, baseline, cda, dp, dp_cda (default: all of them)"
+        "arms",
+        nargs="*",
+        metavar="ARM",
+        help="pretrained, baseline, cda, dp, dp_cda (default: all of these), or what takes dp apart: clip_only,"
+        " noise_only, shuffled, baseline_matched",
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="train each arm with N seeds (default: the setting)")
     parser.add_argument(

@@ -49,7 +49,7 @@ def described(arm: Mapping[str, Any]) -> str:
     training, cda, other = arm.get("training") or {}, arm.get("cda"), arm.get("matched_to")
     parts = [_protection(arm)]
     if arm.get("ablation") is not None:
-        parts[0] = f"{arm['ablation']} of {parts[0]}"
+        parts[0] = f"not private, {arm['ablation']}" + ("" if arm.get("dp") is None else f" of {parts[0]}")
     if other is not None:
         parts.append(f"stopped at the loss of {_protection(other)}")
     if cda is not None:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from fairtest.corpora.claims import require_batch
 from fairtest.errors import FairtestError
+from fairtest.experiments.ablations import NOISE_ONLY
 from fairtest.experiments.copies import training_units
 from fairtest.experiments.experiment import Experiment
 from fairtest.specs import Arm, Training, digest_of
@@ -60,6 +61,7 @@ class Times:
             and ("trainer" in entry.key) == (self.experiment.trainer is not None)
             and entry.key.get("corpus") == corpus
             and _kind(entry.key["arm"]) == wanted
+            and "matched_to" not in entry.key["arm"]  # its seconds are those of a search
             and entry.result.get("seconds")
             and entry.result.get("steps")
         ]
@@ -80,7 +82,10 @@ def _kind(arm: Mapping[str, Any]) -> dict[str, Any]:
     """What decides how long a step of the arm takes."""
     training = {name: value for name, value in arm["training"].items() if name not in _WITHOUT_EFFECT}
     dp, cda = arm["dp"], arm["cda"]
-    return {"training": training, "clipping": None if dp is None else dp["clipping"], "cda": cda}
+    clipping = None if dp is None else dp["clipping"]
+    if arm.get("ablation") == NOISE_ONLY:
+        clipping = NOISE_ONLY
+    return {"training": training, "clipping": clipping, "cda": cda}
 
 
 def _timed(experiment: Experiment, spec: Arm) -> float:
@@ -100,7 +105,7 @@ def _timed(experiment: Experiment, spec: Arm) -> float:
     noise = None
     if spec.dp is not None:
         norm = 1.0 if spec.dp.max_grad_norm == "median" else float(spec.dp.max_grad_norm)
-        noise = NoiseSpec(noise_multiplier=1.0, max_grad_norm=norm, release=False, clipping=spec.dp.clipping)
+        noise = NoiseSpec(1.0, norm, clipping=spec.dp.clipping, clips=spec.ablation != NOISE_ONLY)
     short = dataclasses.replace(training, steps=1 + _TIMED_STEPS, warmup_steps=0)
     ends: list[float] = []
     with experiment.progress.work(f"time a step of {spec.name}", 1 + _TIMED_STEPS, minor=True) as advance:

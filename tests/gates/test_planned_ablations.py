@@ -1,0 +1,93 @@
+"""A plan takes the parts of a DP arm as it takes any arm: nothing is trained, and no time is taken for another's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fairtest.experiments.arms import Arms, custom_arm
+from fairtest.experiments.experiment import Experiment
+from fairtest.gates.planning.arms import NO_VALUES, PlannedArm, PlannedArms
+from fairtest.gates.planning.planner import Planner, Sources
+from fairtest.gates.planning.times import FROM_STORE, TIMED_HERE, Times
+from fairtest.settings import Settings
+from fairtest.specs import DP, Arm
+from fairtest.store import Store
+from fairtest.store.naming import described
+from fairtest.tiny.generator import corpus
+
+RATIOS = "templates.log_ratio[gender]"
+NAMES = ["clip_only", "noise_only", "shuffled", "baseline_matched"]
+
+
+class Stop(Exception):  # noqa: N818 - what a test runner raises to end a test
+    """Stands for pytest's skip."""
+
+
+def refuse(reason):
+    raise Stop(reason)
+
+
+@pytest.fixture
+def planning(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join(json.dumps({"text": row.text}) + "\n" for row in corpus("private", 0.65, 120, seed=1)))
+    settings = Settings(corpus=str(path), batch_size=16, steps=4, max_length=32, seeds=2, threads=1)
+    planner = Planner(settings, refuse, "test_it", Sources(timing=False))
+    return planner, PlannedArms(Experiment(settings, Store(tmp_path / "store")), planner)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_test_that_touches_a_part_is_planned(planning, name):
+    planner, arms = planning
+    arm = arms[name]
+    assert isinstance(arm, PlannedArm)
+    planner.assert_no_amplification(arm, arms.baseline, metric=RATIOS, max_increase=0.2)
+    (gate,) = planner.gates
+    assert gate.candidate == name
+    assert {run.arm for run in gate.runs} == {name, "baseline"}
+    with pytest.raises(Stop, match=NO_VALUES):
+        arm.statement()
+
+
+def test_parts_of_a_planned_arm_are_planned(planning):
+    _, arms = planning
+    for arm in (arms.dp.clip_only(), arms.dp_cda.noise_only(), arms.dp.matched(), arms.baseline.shuffled()):
+        assert isinstance(arm, PlannedArm)
+        assert len(arm.seeds) == 2
+        with pytest.raises(Stop, match=NO_VALUES):
+            arm.train()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_privacy_claim_of_a_part_is_planned_to_fail(planning, name):
+    planner, arms = planning
+    planner.assert_privacy(arms[name], max_epsilon=3.0)
+    (gate,) = planner.gates
+    assert "trained without differential privacy" in repr(gate)
+
+
+def test_times_of_a_search_are_not_those_of_its_kind(planning):
+    _, planned = planning
+    experiment = planned.baseline.experiment
+    private = custom_arm(experiment, "private", dp=DP(epsilon=None, noise_multiplier=2.0)).limited(1)
+    private.matched().train()
+    times = Times(experiment, {entry.digest: entry for entry in experiment.store.entries("run")}, timing=False)
+    assert times.seconds(private.spec)[1] == FROM_STORE
+    assert times.seconds(private.clip_only().spec)[1] == FROM_STORE  # a step of the same kind
+    for arm in (Arms(experiment).baseline, private.matched(), private.noise_only()):
+        assert times.seconds(arm.spec)[0] is None
+    timed = Times(experiment, {}, timing=True).seconds(private.noise_only().spec)
+    assert timed[0] > 0
+    assert timed[1] == TIMED_HERE
+
+
+def test_entries_of_parts_are_described_by_what_they_are():
+    dp = DP(epsilon=3.0)
+    private = Arm(name="x", dp=dp)
+    assert described(Arm(name="x", dp=dp, ablation="clip_only").as_dict()).startswith("not private, clip_only of eps")
+    assert described(Arm(name="x", ablation="shuffled").as_dict()).startswith("not private, shuffled, ")
+    matched = described(Arm(name="x", matched_to=private).as_dict())
+    assert matched.startswith("not private, stopped at the loss of epsilon 3.0")
+    assert described(private.as_dict()).startswith("epsilon 3.0")
