@@ -27,7 +27,7 @@ KIND = "trunk"
 TRUNK_VERSION = 1
 MAX_STORED_BYTES = 4 << 30
 _FILE = "states.safetensors"
-_BLOCK_BYTES = 128 << 20
+_BLOCK_BYTES = 64 << 20
 # Less than this is computed about as fast as it is looked up.
 _LEAST_BYTES = 1 << 20
 _DIGEST_BYTES = 16
