@@ -6,7 +6,6 @@ No verdict is made here. A gate says whether there is an amplification, and this
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from fairtest.gates.guards import (
     start_of,
     trained_guard,
 )
+from fairtest.gates.matching import Matching, matching_of
 from fairtest.gates.measure import estimate_of
 from fairtest.gates.result import Estimate, GateSetupError, Guard
 from fairtest.settings import Settings
@@ -64,19 +64,6 @@ class Part:
         data = dataclasses.asdict(self)
         del data["estimate"], data["share_of_total"]
         return {**data, **dataclasses.asdict(self.estimate), "share": self.share_of_total}
-
-
-@dataclass(frozen=True)
-class Matching:
-    """How near the matched arm is to the candidate's held-out loss (nats a token). `steps`: at which its runs stopped,
-    a number a seed; `apart`: the largest difference of a seed, None where nobody knows; `missed`: runs that never got
-    to the candidate's loss.
-    """
-
-    steps: tuple[int, ...]
-    apart: float | None
-    missed: int
-    runs: int
 
 
 @dataclass(frozen=True)
@@ -209,7 +196,7 @@ def explain_amplification(
         parts=tuple(parts),
         levels={arm.name: work.compared.level(arm, settings.confidence) for arm in ordered},
         from_start=None if start is None else work.part("the start", "beside", start, reference),
-        matching=None if matched is None else _matching(matched, candidate),
+        matching=None if matched is None else matching_of(matched, candidate),
         confidence=settings.confidence,
         seeds=basis.seeds,
         items=basis.items,
@@ -316,24 +303,3 @@ def _would_tell(interval: Interval, confidence: float) -> str:
     if factor == 1.0 or seeds is not None:
         return "a side may lie on either side of the target: more probes would tell"
     return "neither 100 seeds nor ten times the probes would tell it from zero, if the estimate stays where it is"
-
-
-def _matching(matched: Measured, candidate: Measured) -> Matching:
-    """From the records of its runs; of an arm without such records, from the held-out losses."""
-    train = getattr(matched, "train", None)
-    records = [row for row in train() if row.get("matched_step") is not None] if callable(train) else []
-    steps = tuple(int(row["matched_step"]) for row in records)
-    missed = sum(1 for row in records if row.get("reached") is False)
-    gaps = [
-        abs(float(row["matched_loss"]) - float(row["target_loss"]))
-        for row in records
-        if row.get("matched_loss") is not None and row.get("target_loss") is not None
-    ]
-    ours, theirs = candidate.held_out(), matched.held_out()
-    if not gaps and ours is not None and theirs is not None:
-        losses = [[sum(row) / sum(held.tokens) for row in held.nll] for held in (ours, theirs)]
-        longest = max(map(len, losses))
-        paired = zip(*(one * longest if len(one) == 1 else one for one in losses), strict=True)
-        gaps = [abs(one - other) for one, other in paired]
-    apart = max(gaps) if gaps and all(map(math.isfinite, gaps)) else None
-    return Matching(steps, apart, missed, len(records))

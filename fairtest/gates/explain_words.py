@@ -19,6 +19,7 @@ from fairtest.gates.explain import (
 from fairtest.gates.messages import number
 from fairtest.gates.result import Estimate
 
+_COARSE = 0.05  # a match further off than this share of what was gained is told
 _NAMES = {
     "sampling": "Sampling",
     "clipping": "Clipping",
@@ -160,10 +161,16 @@ def _of_matching(matching: Matching, found: Explanation) -> Iterator[str]:
     if matching.steps:
         first, last = min(matching.steps), max(matching.steps)
         at = f"step {first}" if first == last else f"steps {first} to {last}"
+        at += f" of {matching.of_steps}" if matching.of_steps else ""
         near = f"; its held-out loss there and {found.candidate}'s are {apart} apart" if apart else ""
         yield f"{name} stopped at {at}{near}."
     elif apart:
         yield f"The held-out losses of {name} and {found.candidate} are {apart} apart in any seed."
+    if matching.coarse > _COARSE:
+        yield (
+            f"That is {100 * matching.coarse:.0f}% of what {found.candidate} gained: so coarse a match may move about "
+            "as large a part of the change between training less and DP's own."
+        )
     if matching.missed:
         yield (
             f"In {matching.missed} of {matching.runs} seeds the run without DP never got to {found.candidate}'s "

@@ -305,7 +305,7 @@ class Matched(NumbersArm):
 def matched(*records):
     arm = Matched("baseline_matched", ratios(1.38), nll=2.5, start=pretrained())
     arm.records = tuple(
-        {"matched_step": step, "matched_loss": loss, "target_loss": target, "reached": reached}
+        {"matched_step": step, "matched_loss": loss, "target_loss": target, "reached": reached, "baseline_steps": 72}
         for step, loss, target, reached in records
     )
     return arm
@@ -315,8 +315,8 @@ def test_the_matched_arms_steps_and_losses_are_told():
     arm = matched((6, 4.561, 4.556, True), (8, 4.559, 4.557, True), (7, 4.56, 4.56, True))
     found = explain(tuned("dp", 1.4), tuned("baseline", 0.7), matched=arm)
     assert found.matching.steps == (6, 8, 7)
-    assert "baseline_matched stopped at steps 6 to 8; its held-out loss there and dp's are at most 0.005 nats" in told(
-        found
+    assert "baseline_matched stopped at steps 6 to 8 of 72; its held-out loss there and dp's are at most 0.005" in (
+        told(found)
     )
     assert "never got to" not in told(found)
 
@@ -331,7 +331,14 @@ def test_without_records_held_out_losses_say_how_near_the_matched_arm_is():
     arm = tuned("matched", 1.38, nll=2.45)
     found = explain(tuned("dp", 1.4), tuned("baseline", 0.7), matched=arm)
     assert found.matching.apart == pytest.approx(0.05, abs=0.001)
+    assert found.matching.gained == pytest.approx(0.5, abs=0.01)
     assert "The held-out losses of matched and dp are at most 0.05" in told(found)
+    assert "That is 10% of what dp gained: so coarse a match may move" in told(found)
+
+
+def test_a_near_match_is_not_called_coarse():
+    found = explain(tuned("dp", 1.4), tuned("baseline", 0.7), matched=tuned("matched", 1.38, nll=2.49))
+    assert "so coarse" not in told(found)
 
 
 # -- as data ----------------------------------------------------------------------------------------------------------
