@@ -12,10 +12,10 @@ from fairtest.gates.explain import (
     MEANS_NOTHING,
     OWN,
     Explanation,
-    Matching,
     Part,
     would_show,
 )
+from fairtest.gates.matching import Matching
 from fairtest.gates.messages import number
 from fairtest.gates.result import Estimate
 
@@ -112,7 +112,9 @@ def _of_training(found: Explanation) -> str:
         return "Whether it is training less or DP's own cannot be said: a comparison that it rests on means nothing."
     residual = f"{own.estimate.text(sign=True)} {found.unit}"
     if found.total.says == ABOVE:
-        return _divided(found, less, own)
+        told = _divided(found, less, own)
+        coarse = found.matching is not None and found.matching.coarse > _COARSE
+        return f"As far as so coarse a match tells, {told[0].lower()}{told[1:]}" if coarse else told
     if own.says == ABOVE:
         return f"At equal held-out loss {found.candidate} is further from the target all the same: {residual}."
     if found.total.says == BELOW:

@@ -333,6 +333,7 @@ def test_without_records_held_out_losses_say_how_near_the_matched_arm_is():
     assert found.matching.apart == pytest.approx(0.05, abs=0.001)
     assert found.matching.gained == pytest.approx(0.5, abs=0.01)
     assert "The held-out losses of matched and dp are at most 0.05" in told(found)
+    assert "As far as so coarse a match tells, the amplification is" in told(found)
     assert "That is 10% of what dp gained: so coarse a match may move" in told(found)
 
 
