@@ -21,34 +21,31 @@ Over = Literal["end", "run"]
 @dataclass(frozen=True)
 class Quantity:
     """A measured quantity. `served` says of a group with the larger value what that means; `reads_private` that it is
-    computed from the training batch before noise; `single` what its single values are where they are not the same.
+    computed from the training batch before noise; `blocks` that its single values are of blocks of units.
     """
 
     title: str
     unit: str
     served: str
     reads_private: bool = False
-    single: str = ""
+    blocks: bool = True
 
 
+_LARGER, _CLOSER = "has the larger gradients", "is closer to what training does"
 QUANTITIES: Mapping[str, Quantity] = {
-    "loss": Quantity("loss", "nats a token", "is served later"),
-    "norm_low": Quantity("gradient norm, 10% quantile", "", "has the larger gradients"),
-    "norm_median": Quantity("gradient norm, median", "", "has the larger gradients", single="mean gradient norm"),
-    "norm_high": Quantity("gradient norm, 90% quantile", "", "has the larger gradients"),
-    "clipped_share": Quantity("clipped share", "share of units", "is clipped more often"),
-    "clip_factor": Quantity("mean clip factor", "1: nothing is clipped away", "keeps more of its gradients"),
+    "loss": Quantity("loss", "nats a token", "is served later", blocks=False),
+    "norm_low": Quantity("gradient norm, 10% quantile", "", _LARGER),
+    "norm_median": Quantity("gradient norm, median", "", _LARGER),
+    "norm_high": Quantity("gradient norm, 90% quantile", "", _LARGER),
+    "clipped_share": Quantity("clipped share", "share of units", "is clipped more often", blocks=False),
+    "clip_factor": Quantity(
+        "mean clip factor", "1: nothing is clipped away", "keeps more of its gradients", blocks=False
+    ),
     "cosine_clipped": Quantity(
-        "cosine with the batch's clipped mean", "1: same direction", "is closer to what training does",
-        reads_private=True, single="cosine with the batch's clipped mean, of blocks of units",
+        "cosine with the batch's clipped mean", "1: same direction", _CLOSER, reads_private=True
     ),
-    "cosine_update": Quantity(
-        "cosine with the update", "1: same direction", "is closer to what training does",
-        single="cosine with the update, of blocks of units",
-    ),
-    "signal_to_noise": Quantity(
-        "signal to noise", "", "is heard better through the noise", single="signal to noise, of blocks of units"
-    ),
+    "cosine_update": Quantity("cosine with the update", "1: same direction", _CLOSER),
+    "signal_to_noise": Quantity("signal to noise", "", "is heard better through the noise"),
     "excess_direction": Quantity(
         "excess loss of a step, by turned gradients", "nats a token", "loses more by clipping", reads_private=True
     ),
@@ -56,7 +53,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         "excess loss of a step, by shortened gradients", "nats a token", "loses more by clipping", reads_private=True
     ),
     "excess_noise": Quantity("excess loss of a step, by noise", "nats a token", "loses more by noise"),
-}  # fmt: skip
+}
 GAP = "loss gap"
 
 
@@ -193,18 +190,17 @@ class Diagnosis:
         found = self.difference(quantity, over)
         about, seeds = QUANTITIES[quantity], len(self.seeds)
         when = f"at step {self.steps[-1]}" if over == "end" else f"over {len(self.steps)} observed steps"
-        unit = f" {about.unit}" if about.unit and ":" not in about.unit else ""
-        more = (
-            f"{about.single or about.title} of {found.larger!r} is {_number(found.value)}{unit} above that of"
-            f" {found.smaller!r} {when}"
-        )
-        more = more[0].upper() + more[1:]
-        means = f"{found.larger!r} {about.served}"
-        if quantity == "loss":
-            means = f"{found.smaller!r} is served first"
+        unit = f" {about.unit}" if about.unit == "nats a token" else ""
+        title = about.title[0].upper() + about.title[1:]
+        if about.blocks and not self.private:
+            title += " (in blocks of units)"
+        more = f"{title}: {found.larger!r} is {found.value:.3g}{unit} above {found.smaller!r} {when}"
+        means = f"{found.smaller!r} is served first" if quantity == "loss" else f"{found.larger!r} {about.served}"
         if seeds < FEWEST_SEEDS or found.interval is None:
-            return f"{more}, in {_these(seeds)}: {means} here, and nothing is said of other runs."
-        told = f"95% interval over {seeds} seeds [{_number(found.interval.low)}, {_number(found.interval.high)}]"
+            these = "this run" if seeds == 1 else f"these {seeds} runs"
+            return f"{more}. In {these} {means}; of other runs nothing is said."
+        over_what = f"{seeds} seeds" if self.private else f"{seeds} seeds and the units looked at"
+        told = f"95% interval over {over_what} [{found.interval.low:.3g}, {found.interval.high:.3g}]"
         if not found.told:
             return f"{more}, which is not told from none ({told})."
         return f"{more} ({told}): {means}."
@@ -228,7 +224,7 @@ class Diagnosis:
             series.append(one)
             if name == "loss":
                 gap = {label: [list(point) for point in found] for label, found in self.gap().items()}
-                series.append({**one, "name": GAP, "groups": gap} | {"standard_errors": {}})
+                series.append({"name": GAP, "unit": about.unit, "groups": gap, "for_release": one["for_release"]})
         return {"diagnostics": series, "diagnostics_note": self.note}
 
     @property
@@ -278,11 +274,3 @@ def _interval(apart: np.ndarray[Any, np.dtype[np.float64]], confidence: float) -
         return mean_interval(apart, None, confidence=confidence)
     # Without single units the seeds are all there is: each is then an item of one run.
     return mean_interval(apart.T, None, confidence=confidence) if seeds > 1 else None
-
-
-def _these(seeds: int) -> str:
-    return "this run only" if seeds == 1 else f"these {seeds} runs only"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}"

@@ -19,6 +19,7 @@ from torch import Tensor
 from fairtest.errors import TrainingError
 from fairtest.training.encoding import EncodedUnit, MicroBatch, encode_units
 from fairtest.training.group_gradients import (
+    ExcessLoss,
     GradientMeter,
     GroupGradient,
     Vector,
@@ -70,16 +71,17 @@ class Observations:
             self.items.setdefault(quantity, {}).setdefault(group, []).append(list(items))
 
     def add_units(
-        self, group: str, losses: Tensor, norms: Tensor, max_grad_norm: float, *, one_by_one: bool = True
+        self, group: str, losses: Tensor, norms: Tensor, max_grad_norm: float, *, blocks: Sequence[int] = ()
     ) -> None:
-        """Adds what is known of single units; `one_by_one` keeps it of each, for units that are the same every time."""
+        """Adds what is known of single units. With the sizes of `blocks`, for units that are the same every time, it is
+        kept of each unit, and quantiles of each block.
+        """
         clipped, factors = (norms > max_grad_norm).float(), (max_grad_norm / norms).clamp(max=1.0)
-        self.add("loss", group, float(losses.mean()), losses.tolist() if one_by_one else None)
+        for quantity, values in (("loss", losses), ("clipped_share", clipped), ("clip_factor", factors)):
+            self.add(quantity, group, float(values.mean()), values.tolist() if blocks else None)
         for quantity, at in QUANTILES.items():
-            items = norms.tolist() if quantity == "norm_median" and one_by_one else None
-            self.add(quantity, group, float(torch.quantile(norms, at)), items)
-        self.add("clipped_share", group, float(clipped.mean()), clipped.tolist() if one_by_one else None)
-        self.add("clip_factor", group, float(factors.mean()), factors.tolist() if one_by_one else None)
+            parts = [float(torch.quantile(part, at)) for part in torch.split(norms, list(blocks))] if blocks else None
+            self.add(quantity, group, float(torch.quantile(norms, at)), parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -200,57 +202,56 @@ class HeldOutDiagnostics:
             if self._batch and self._taken in self._decomposed:
                 batch = meter.measure(self._batch)
             for name, units in self._encoded.items():
-                mean = self._look(name, units, clipped, update)
-                if self._decompose:
-                    self._take_apart(name, units, mean, batch)
+                self._look(name, units, clipped, update, batch)
         finally:
             self._batch.clear()
             self.observations.seconds += time.perf_counter() - began
 
-    def _look(self, name: str, units: Sequence[EncodedUnit], clipped: Vector, update: Vector) -> Vector:
-        """Measures one group; its mean gradient."""
-        meter = self._meter
+    def _look(
+        self, name: str, units: Sequence[EncodedUnit], clipped: Vector, update: Vector, batch: GroupGradient | None
+    ) -> None:
+        meter, seen = self._meter, self.observations
         assert meter is not None  # noqa: S101 - `begin` made it
-        parts = [units[first::BLOCKS] for first in range(min(BLOCKS, len(units)))]
-        found = []
+        blocks = [units[first::BLOCKS] for first in range(min(BLOCKS, len(units)))]
+        found: list[dict[str, float | None]] = []
+        excess: list[ExcessLoss] = []
         whole: GroupGradient | None = None
-        for part in parts:
-            one = meter.measure(part)
-            found.append((cosine(one.plain, clipped), cosine(one.plain, update), self._signal(one, len(part))))
+        for block in blocks:
+            one = meter.measure(block)
+            found.append(self._directions(one, clipped, update))
+            if batch is not None:
+                seed = derived_seed(self._seed, "curvature", self._taken)
+                mean = [x / len(block) for x in one.plain]
+                excess.append(excess_loss(meter, block, mean, batch, probes=self._probes, seed=seed))
             whole = one if whole is None else _joined(whole, one)
         assert whole is not None  # noqa: S101 - no group is empty
-        seen = self.observations
-        seen.add_units(name, whole.losses, whole.norms, meter.max_grad_norm)
-        totals = (cosine(whole.plain, clipped), cosine(whole.plain, update), self._signal(whole, len(units)))
-        names = ("cosine_clipped", "cosine_update", "signal_to_noise")
-        for quantity, value, blocks in zip(names, totals, zip(*found, strict=True), strict=True):
-            if quantity == "signal_to_noise" and value is None:
-                continue  # the run has no noise
-            told = [block for block in blocks if block is not None]
+        sizes = [len(block) for block in blocks]
+        seen.add_units(name, whole.losses, whole.norms, meter.max_grad_norm, blocks=sizes)
+        for quantity, value in self._directions(whole, clipped, update).items():
+            told = [known for one in found if (known := one[quantity]) is not None]
             seen.add(quantity, name, value, told if len(told) == len(blocks) else [])
-        return [x / len(units) for x in whole.plain]
+        if self._decompose:
+            for part in ("direction", "magnitude", "noise"):
+                values = [getattr(one, part) for one in excess]
+                # Linear in the group's mean gradient and Hessian, so the mean of blocks is the group's own.
+                total = (
+                    math.fsum(x * size for x, size in zip(values, sizes, strict=True)) / len(units) if values else None
+                )
+                seen.add(f"excess_{part}", name, total, values)
 
-    def _signal(self, found: GroupGradient, units: int) -> float | None:
+    def _directions(self, found: GroupGradient, clipped: Vector, update: Vector) -> dict[str, float | None]:
+        values = {
+            "cosine_clipped": cosine(found.plain, clipped),
+            "cosine_update": cosine(found.plain, update),
+        }
         meter = self._meter
         assert meter is not None  # noqa: S101 - `begin` made it
         noise = meter.steps.noise
-        if noise is None or noise.std == 0:
-            return None
-        d = sum(p.numel() for p in meter.parameters)
-        length = math.sqrt(dot(found.clipped, found.clipped)) / units
-        return length / (noise.std * math.sqrt(d) / meter.steps.expected_batch_size)
-
-    def _take_apart(self, name: str, units: Sequence[EncodedUnit], mean: Vector, batch: GroupGradient | None) -> None:
-        parts = None
-        if batch is not None and self._meter is not None:
-            seed = derived_seed(self._seed, "curvature", self._taken)
-            parts = excess_loss(self._meter, units, mean, batch, probes=self._probes, seed=seed)
-        for quantity, value in (
-            ("excess_direction", None if parts is None else parts.direction),
-            ("excess_magnitude", None if parts is None else parts.magnitude),
-            ("excess_noise", None if parts is None else parts.noise),
-        ):
-            self.observations.add(quantity, name, value)
+        if noise is not None and noise.std > 0:
+            d = sum(p.numel() for p in meter.parameters)
+            length = math.sqrt(dot(found.clipped, found.clipped)) / len(found.losses)
+            values["signal_to_noise"] = length / (noise.std * math.sqrt(d) / meter.steps.expected_batch_size)
+        return values
 
     def close(self) -> None:
         """Takes the hooks off the model."""
@@ -311,7 +312,7 @@ class BatchDiagnostics:
         self.observations.steps.append(steps.taken)
         for name, (losses, norms) in self._pool.items():
             seen = torch.tensor(losses), torch.tensor(norms)
-            self.observations.add_units(name, *seen, self._max_grad_norm, one_by_one=False)
+            self.observations.add_units(name, *seen, self._max_grad_norm)
         self._pool = {name: ([], []) for name in self._names}
 
     def before_update(self, steps: Steps) -> None:
