@@ -15,7 +15,6 @@ from fairtest.corpora.units import Corpus, Unit
 from fairtest.errors import AugmentationError, AugmentationWarning, warn_user
 from fairtest.specs import AUGMENTATION_AXES, CDA, digest_of
 
-NAIVE_COPIES = "naive_copies"
 NOT_ASKED_FOR = "no augmentation asked for"
 FEW = 0.01  # a corpus with a smaller share of records that hold a term is warned about
 
@@ -185,7 +184,7 @@ def augment(corpus: Corpus, cda: CDA | None) -> Augmented:
         require_changed(coverage, corpus.name, cda)
         if message := coverage.warning():
             warn_user(f"corpus {corpus.name!r}: {message}", AugmentationWarning)
-    if cda.mode == NAIVE_COPIES:
+    if cda.mode == "naive_copies":
         return _with_copies(units, coverage)
     return Augmented(tuple(units), coverage)
 

@@ -6,8 +6,6 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from fairtest.augmentation import lexicon_digest
-from fairtest.augmentation.coverage import NAIVE_COPIES
 from fairtest.specs import DP, Arm
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ class Copies:
 
 def has_copies(spec: Arm) -> bool:
     """Whether the arm asks for copies as units."""
-    return spec.cda is not None and spec.cda.mode == NAIVE_COPIES
+    return spec.cda is not None and spec.cda.mode == "naive_copies"
 
 
 def copies_of(experiment: Experiment, spec: Arm) -> Copies:
@@ -40,6 +38,8 @@ def copies_of(experiment: Experiment, spec: Arm) -> Copies:
     """
     if spec.cda is None or not has_copies(spec):
         return Copies()
+    from fairtest.augmentation import lexicon_digest
+
     key = {
         "version": COPIES_VERSION,
         "corpus": experiment.training_corpus.digest,

@@ -85,8 +85,8 @@ def _of_copies(statement: PrivacyStatement) -> str:
     if statement.epsilon_claimed is None:
         return ""
     return (
-        f": {statement.epsilon_claimed:.3g} is claimed as if {statement.copies} copies were other people's, and whoever"
-        f" is behind a {statement.unit} and its counterfactuals is in the corpus up to"
+        f": {statement.epsilon_claimed:#.3g} is claimed as if {statement.copies} copies were other people's, and"
+        f" whoever is behind a {statement.unit} and its counterfactuals is in the corpus up to"
         f" {1 + statement.max_copies_per_unit} times (clip them with their {statement.unit}: CDA(mode='two_sided'))"
     )
 

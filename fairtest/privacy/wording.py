@@ -26,7 +26,7 @@ def summary_of(statement: PrivacyStatement) -> str:
     """The statement in one line."""
     strength = f"epsilon {statement.epsilon:.3g}" if math.isfinite(statement.epsilon) else "no finite epsilon"
     if statement.epsilon_claimed is not None:
-        strength += f" (claimed {statement.epsilon_claimed:.2f} as if copies were other people)"
+        strength += f" (claimed {statement.epsilon_claimed:#.3g} as if copies were other people)"
     units = f"{statement.units}" + (f" of which {statement.copies} copies" if statement.copies else "")
     line = (
         f"{strength} at delta {statement.delta:.3g} ({statement.delta_times_units:.2g}/N), per {statement.unit}:"
@@ -41,7 +41,7 @@ def caveat_of(statement: PrivacyStatement) -> str:
     limits = []
     if statement.epsilon_claimed is not None:
         limits.append(
-            f"claimed {statement.epsilon_claimed:.2f} as if copies were other people; for a person whose"
+            f"claimed {statement.epsilon_claimed:#.3g} as if copies were other people; for a person whose"
             f" {statement.unit} has {_number(statement.max_copies_per_unit)} it is {_strength(statement.epsilon)}"
         )
     repeated = statement.repeated_units
