@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,11 @@ from torch import Tensor
 from fairtest.errors import TrainingError
 from fairtest.training.encoding import EncodedUnit, MicroBatch, encode_units
 from fairtest.training.group_gradients import (
+    Direction,
     ExcessLoss,
     GradientMeter,
     GroupGradient,
     Vector,
-    cosine,
     dot,
     excess_loss,
     unit_losses,
@@ -200,34 +200,43 @@ class HeldOutDiagnostics:
             update = [p.grad.detach() for p in steps.parameters.values() if p.grad is not None]
             self.observations.steps.append(self._taken)
             if self._batch and self._taken in self._decomposed:
-                batch = meter.measure(self._batch)
-            for name, units in self._encoded.items():
-                self._look(name, units, clipped, update, batch)
+                (batch,) = meter.measure([self._batch])
+            # Without noise the optimizer is given the clipped mean itself.
+            mean = Direction.of(clipped)
+            given = mean if steps.noise is None else Direction.of(update)
+            blocks = {name: _blocks(units) for name, units in self._encoded.items()}
+            measured = meter.measure([block for parts in blocks.values() for block in parts])
+            for name, parts in blocks.items():
+                self._look(name, parts, measured, (mean, given), batch)
         finally:
             self._batch.clear()
             self.observations.seconds += time.perf_counter() - began
 
     def _look(
-        self, name: str, units: Sequence[EncodedUnit], clipped: Vector, update: Vector, batch: GroupGradient | None
+        self,
+        name: str,
+        blocks: Sequence[Sequence[EncodedUnit]],
+        measured: Iterator[GroupGradient],
+        against: tuple[Direction, Direction],
+        batch: GroupGradient | None,
     ) -> None:
+        """Records one group from its blocks, which come next in `measured`, against clipped mean and update."""
         meter, seen = self._meter, self.observations
         assert meter is not None  # noqa: S101 - `begin` made it
-        blocks = [units[first::BLOCKS] for first in range(min(BLOCKS, len(units)))]
         found: list[dict[str, float | None]] = []
         excess: list[ExcessLoss] = []
         whole: GroupGradient | None = None
-        for block in blocks:
-            one = meter.measure(block)
-            found.append(self._directions(one, clipped, update))
+        for block, one in zip(blocks, measured, strict=False):
+            found.append(self._directions(one, *against))
             if batch is not None:
                 seed = derived_seed(self._seed, "curvature", self._taken)
-                mean = [x / len(block) for x in one.plain]
-                excess.append(excess_loss(meter, block, mean, batch, probes=self._probes, seed=seed))
+                own = [x / len(block) for x in one.plain]
+                excess.append(excess_loss(meter, block, own, batch, probes=self._probes, seed=seed))
             whole = one if whole is None else _joined(whole, one)
         assert whole is not None  # noqa: S101 - no group is empty
         sizes = [len(block) for block in blocks]
         seen.add_units(name, whole.losses, whole.norms, meter.max_grad_norm, blocks=sizes)
-        for quantity, value in self._directions(whole, clipped, update).items():
+        for quantity, value in self._directions(whole, *against).items():
             told = [known for one in found if (known := one[quantity]) is not None]
             seen.add(quantity, name, value, told if len(told) == len(blocks) else [])
         if self._decompose:
@@ -235,22 +244,20 @@ class HeldOutDiagnostics:
                 values = [getattr(one, part) for one in excess]
                 # Linear in the group's mean gradient and Hessian, so the mean of blocks is the group's own.
                 total = (
-                    math.fsum(x * size for x, size in zip(values, sizes, strict=True)) / len(units) if values else None
+                    math.fsum(x * size for x, size in zip(values, sizes, strict=True)) / sum(sizes) if values else None
                 )
                 seen.add(f"excess_{part}", name, total, values)
 
-    def _directions(self, found: GroupGradient, clipped: Vector, update: Vector) -> dict[str, float | None]:
-        values = {
-            "cosine_clipped": cosine(found.plain, clipped),
-            "cosine_update": cosine(found.plain, update),
-        }
+    def _directions(self, found: GroupGradient, mean: Direction, given: Direction) -> dict[str, float | None]:
+        own = Direction.of(found.plain)
+        cosine = own.cosine(mean)
+        values = {"cosine_clipped": cosine, "cosine_update": cosine if given is mean else own.cosine(given)}
         meter = self._meter
         assert meter is not None  # noqa: S101 - `begin` made it
         noise = meter.steps.noise
         if noise is not None and noise.std > 0:
-            d = sum(p.numel() for p in meter.parameters)
             length = math.sqrt(dot(found.clipped, found.clipped)) / len(found.losses)
-            values["signal_to_noise"] = length / (noise.std * math.sqrt(d) / meter.steps.expected_batch_size)
+            values["signal_to_noise"] = length / (noise.std * math.sqrt(meter.size) / meter.steps.expected_batch_size)
         return values
 
     def close(self) -> None:
@@ -320,6 +327,10 @@ class BatchDiagnostics:
 
     def close(self) -> None:
         """Nothing to take back."""
+
+
+def _blocks(units: Sequence[EncodedUnit]) -> list[Sequence[EncodedUnit]]:
+    return [units[first::BLOCKS] for first in range(min(BLOCKS, len(units)))]
 
 
 def _tokens(units: Sequence[EncodedUnit]) -> int:

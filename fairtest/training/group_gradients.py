@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fairtest.errors import TrainingError
-from fairtest.training.clipping import PerUnitClipping
+from fairtest.training.clipping import OneHot, Outer, PerUnit, PerUnitClipping, Term
+from fairtest.training.clipping.terms import Scratch, weighted_sum
 from fairtest.training.encoding import EncodedUnit, MicroBatch, micro_batches
 from fairtest.training.steps import Clipping, Steps, clipping_of
 from fairtest.training.token_loss import kept_logits
 
 Vector = list[Tensor]
+# Sums of several blocks are kept at once as long as they have no more values than this (256 MiB).
+MOST_VALUES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -34,27 +38,59 @@ class GroupGradient:
     clipped: Vector
 
 
-class BothSums(PerUnitClipping):
-    """Per-unit clipping that keeps the sum of unclipped gradients too, from the same backward pass, in `plain`."""
+class BlockSums(PerUnitClipping):
+    """Per-unit clipping that adds up blocks of units apart, clipped and as they are, from one backward pass.
+
+    `owners` has the block of each unit of the batch that comes next, `plain` and `clipped` the sums of each block; the
+    parameters' `grad` stays as it is.
+    """
 
     def __init__(self, model: nn.Module, max_grad_norm: float) -> None:
-        self.plain: dict[nn.Parameter, Tensor] = {}
+        self.owners: Sequence[int] = ()
+        self.plain: list[dict[nn.Parameter, Tensor]] = []
+        self.clipped: list[dict[nn.Parameter, Tensor]] = []
         super().__init__(model, max_grad_norm)
 
+    def start(self, blocks: int) -> None:
+        """Forgets all sums; without clipping both are the same."""
+        self.plain = [{} for _ in range(blocks)]
+        self.clipped = [{} for _ in range(blocks)] if math.isfinite(self.max_grad_norm) else self.plain
+
     def _add_weighted(self, slices: Any, weights: Tensor) -> None:
-        super()._add_weighted(slices, weights)
-        clipped = {p: p.grad for p in self._trainable}
-        for p in self._trainable:
-            p.grad = self.plain.get(p)
-        super()._add_weighted(slices, torch.ones_like(weights))
-        for p, gradient in clipped.items():
-            if p.grad is not None:
-                self.plain[p] = p.grad
-            p.grad = gradient
+        first, scratch = 0, Scratch()
+        for terms, part in slices:
+            units = (part.stop - part.start) // part.rows_each
+            for block, run in itertools.groupby(range(units), key=lambda unit: self.owners[first + unit]):
+                members = list(run)
+                some = slice(members[0], members[-1] + 1)
+                own = weights[first:][some]
+                for parameter, found in terms.items():
+                    held = [_units_of(term, some) for term in found]
+                    _add_into(self.plain[block], parameter, held, torch.ones_like(own), scratch)
+                    if self.clipped is not self.plain:
+                        _add_into(self.clipped[block], parameter, held, own, scratch)
+            first += units
+
+
+def _units_of(term: Term, some: slice) -> Term:
+    if isinstance(term, PerUnit):
+        return PerUnit(term.gradient[some])
+    left = term.left
+    return Outer(OneHot(left.index[some], left.size) if isinstance(left, OneHot) else left[some], term.right[some])
+
+
+def _add_into(
+    sums: dict[nn.Parameter, Tensor], parameter: nn.Parameter, terms: Sequence[Term], weights: Tensor, scratch: Scratch
+) -> None:
+    kept, parameter.grad = parameter.grad, sums.get(parameter)
+    try:
+        sums[parameter] = weighted_sum(terms, weights, parameter, scratch)
+    finally:
+        parameter.grad = kept
 
 
 class GradientMeter:
-    """Measures groups of units at the weights of a run as they are, without dropout; leaves no trace in the run.
+    """Measures units at the weights of a run as they are, without dropout; leaves no trace in the run.
 
     `max_grad_norm` is the run's C, infinite where it does not clip: then the clipped sum is the plain one.
     """
@@ -63,61 +99,79 @@ class GradientMeter:
         noise = steps.noise
         self.steps = steps
         self.parameters = list(steps.parameters.values())
+        self.size = sum(p.numel() for p in self.parameters)
         self.max_grad_norm = noise.max_grad_norm if noise is not None and noise.clips else math.inf
-        self._both: BothSums | None = None
-        self._plain_engine: Clipping | None = None
-        self._clipping_engine: Clipping | None = None
-        if engine == "fairtest" and math.isfinite(self.max_grad_norm):
-            self._both = BothSums(steps.model, self.max_grad_norm)
-            return
-        self._plain_engine = clipping_of(steps.model, math.inf, engine)
-        if math.isfinite(self.max_grad_norm):
-            self._clipping_engine = clipping_of(steps.model, self.max_grad_norm, engine)
+        self._sums: BlockSums | None = None
+        self._engines: list[Clipping] = []
+        if engine == "fairtest":
+            self._sums = BlockSums(steps.model, self.max_grad_norm)
+            self._engines = [self._sums]
+        else:
+            norms = dict.fromkeys((math.inf, self.max_grad_norm))
+            self._engines = [clipping_of(steps.model, norm, engine) for norm in norms]
 
     def close(self) -> None:
         """Takes the hooks off the model."""
-        for engine in (self._both, self._plain_engine, self._clipping_engine):
-            if engine is not None:
-                engine.close()
+        for engine in self._engines:
+            engine.close()
 
-    def measure(self, units: Sequence[EncodedUnit]) -> GroupGradient:
-        """One forward and backward pass over the units; two with the engine that forms each record's gradient."""
-        with self._untouched():
-            if self._both is not None:
-                self._both.plain.clear()
-                losses, norms = self._sums(units, self._both)
-                clipped = self._taken()
-                plain = [self._both.plain[p] for p in self.parameters]
-                self._both.plain.clear()
-            else:
-                assert self._plain_engine is not None  # noqa: S101 - one of the two is there
-                losses, norms = self._sums(units, self._plain_engine)
-                plain = clipped = self._taken()
-                if self._clipping_engine is not None:
-                    self._sums(units, self._clipping_engine)
-                    clipped = self._taken()
-        factors = (self.max_grad_norm / norms).clamp(max=1.0)
-        return GroupGradient(losses, norms, factors, plain, clipped)
+    def measure(self, blocks: Sequence[Sequence[EncodedUnit]]) -> Iterator[GroupGradient]:
+        """Each block of units measured, from one forward and backward pass of all units together, as far as the sums
+        of their blocks have room; the engine that forms each record's gradient takes two passes a block.
+        """
+        together = max(1, MOST_VALUES // (2 * self.size)) if self._sums is not None else 1
+        for first in range(0, len(blocks), together):
+            some = blocks[first : first + together]
+            with self._untouched():
+                found = self._together(some) if self._sums is not None else [self._one_by_one(some[0])]
+            yield from found
 
-    def _sums(self, units: Sequence[EncodedUnit], engine: Clipping) -> tuple[Tensor, Tensor]:
-        losses, norms = torch.zeros(len(units)), torch.zeros(len(units))
-        place = {unit.index: position for position, unit in enumerate(units)}
-        several = engine is not self._both and self._both is None
+    def _together(self, blocks: Sequence[Sequence[EncodedUnit]]) -> list[GroupGradient]:
+        sums = self._sums
+        assert sums is not None  # noqa: S101 - `measure` looked
+        sums.start(len(blocks))
+        owner = {id(unit): index for index, units in enumerate(blocks) for unit in units}
+        known = self._run([unit for units in blocks for unit in units], sums, owner)
+        found = []
+        for units, plain, clipped in zip(blocks, sums.plain, sums.clipped, strict=True):
+            plain_sum = [plain[p] for p in self.parameters]
+            clipped_sum = plain_sum if clipped is plain else [clipped[p] for p in self.parameters]
+            found.append(self._gradient(units, known, plain_sum, clipped_sum))
+        sums.start(0)
+        return found
+
+    def _one_by_one(self, units: Sequence[EncodedUnit]) -> GroupGradient:
+        sums: list[Vector] = []
+        known: dict[int, tuple[float, float]] = {}
+        for engine in self._engines:
+            known = self._run(units, engine, {})
+            sums.append([torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters])
+            for p in self.parameters:
+                p.grad = None
+        return self._gradient(units, known, sums[0], sums[-1])
+
+    def _gradient(
+        self, units: Sequence[EncodedUnit], known: Mapping[int, tuple[float, float]], plain: Vector, clipped: Vector
+    ) -> GroupGradient:
+        losses, norms = torch.tensor([known[id(unit)] for unit in units]).t()
+        return GroupGradient(losses, norms, (self.max_grad_norm / norms).clamp(max=1.0), plain, clipped)
+
+    def _run(
+        self, units: Sequence[EncodedUnit], engine: Clipping, owner: Mapping[int, int]
+    ) -> dict[int, tuple[float, float]]:
+        """Sends the units through the engine; (loss, norm) of each."""
+        known: dict[int, tuple[float, float]] = {}
         for part in micro_batches(units, self.steps.training.micro_batch_tokens):
-            batch = MicroBatch.of(part)
-            with engine, kept_logits() if several else contextlib.nullcontext():
+            batch = MicroBatch.of(sorted(part, key=lambda unit: owner.get(id(unit), 0)))
+            if isinstance(engine, BlockSums):
+                engine.owners = [owner[id(unit)] for unit in batch.units]
+            with engine, contextlib.nullcontext() if isinstance(engine, BlockSums) else kept_logits():
                 rows = self.row_losses(batch)
-                found = engine.backward(rows, batch.rows_per_unit)
-            where = torch.tensor([place[unit.index] for unit in batch.units])
-            losses[where] = unit_losses(batch, rows.detach()).float().cpu()
-            norms[where] = found.norms.float().cpu()
-        return losses, norms
-
-    def _taken(self) -> Vector:
-        taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        for p in self.parameters:
-            p.grad = None
-        return taken
+                norms = engine.backward(rows, batch.rows_per_unit).norms
+            losses = unit_losses(batch, rows.detach())
+            for unit, loss, norm in zip(batch.units, losses.tolist(), norms.tolist(), strict=True):
+                known[id(unit)] = (loss, norm)
+        return known
 
     def row_losses(self, batch: MicroBatch, *, exact: bool = False) -> Tensor:
         """What each row adds to its unit's loss, as [rows], in the run's own precision, or `exact` in its weights'."""
@@ -181,10 +235,22 @@ def dot(x: Sequence[Tensor], y: Sequence[Tensor]) -> float:
     return math.fsum(float(torch.dot(a.reshape(-1).float(), b.reshape(-1).float())) for a, b in zip(x, y, strict=True))
 
 
-def cosine(x: Sequence[Tensor], y: Sequence[Tensor]) -> float | None:
-    """Cosine of the angle between two gradients; None where one of them is 0."""
-    length = math.sqrt(dot(x, x) * dot(y, y))
-    return dot(x, y) / length if length > 0 else None
+@dataclass(frozen=True)
+class Direction:
+    """A gradient that others are compared with, and its length."""
+
+    vector: Vector
+    length: float
+
+    @classmethod
+    def of(cls, vector: Vector) -> Direction:
+        """The direction of a gradient."""
+        return cls(vector, math.sqrt(dot(vector, vector)))
+
+    def cosine(self, other: Direction) -> float | None:
+        """Cosine of the angle between two; None where one of them is 0."""
+        lengths = self.length * other.length
+        return dot(self.vector, other.vector) / lengths if lengths > 0 else None
 
 
 @dataclass(frozen=True)
