@@ -102,15 +102,6 @@ def test_a_hub_id_without_a_network_says_what_to_do(pytester, monkeypatch):
     assert "give a local directory or an embedded name" in text
 
 
-def test_every_setting_is_shown_with_where_it_comes_from(pytester):
-    project(pytester, "epsilon = 8.0")
-    result = pytester.runpytest_subprocess("--fairtest-config", "--fairtest-seeds", "7")
-    result.stdout.fnmatch_lines_random(
-        ["epsilon * 8.0 * pyproject.toml*", "seeds * 7 * command line", "held_out * 0.1 * default"]
-    )
-    assert result.ret == 0
-
-
 def test_a_project_that_does_not_use_it_sees_and_loads_nothing(pytester):
     pytester.makepyfile(
         """
@@ -124,14 +115,6 @@ def test_a_project_that_does_not_use_it_sees_and_loads_nothing(pytester):
     result = pytester.runpytest_subprocess("-p", "no:hypothesispytest")
     result.assert_outcomes(passed=1)
     assert "fairtest" not in "\n".join(result.stdout.str().split("collected 1 item")[1:])
-
-
-def test_an_option_that_names_an_existing_directory_does_not_move_the_project(pytester, tmp_path_factory):
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    project(
-        pytester, "epsilon = 8.0", test="def test_it(fairtest_config):\n    assert fairtest_config.epsilon == 8.0\n"
-    )
-    pytester.runpytest_subprocess("--fairtest-cache-dir", str(elsewhere)).assert_outcomes(passed=1)
 
 
 def test_a_test_that_died_before_its_verdict_is_told_in_the_summary(pytester):
