@@ -10,7 +10,7 @@ and the largest beside it; seconds are those of a whole run. "held-out groups" i
 that are not trained on, at as many steps as a tenth of the run's time allows. "units' own norms" reads what clipping
 computes of the private units anyway. "with excess loss" is "held-out groups" with its decomposition at five steps: what
 is asked for beyond the tenth. The last column has the number of looks, the share of the run that was expected by count
-of tokens, and how many steps of equally many tokens one look took: 1.5 is what the schedule reckons with.
+of tokens, and how many steps of equally many tokens one look took: the schedule reckons with 1.5, without DP with 2.
 
 Diagnostics must not change a run: "error" is the relative difference of the trained weights from those of the
 reference, and the benchmark fails unless it is exactly 0. Peak memory is that of a process of its own, less what there
@@ -49,7 +49,7 @@ from _trunk_cases import _WORDS, _gpt2
 
 from fairtest.augmentation import UnitViews
 from fairtest.specs import Training
-from fairtest.training.diagnostics import RELATIVE_COST, BatchDiagnostics, HeldOutDiagnostics
+from fairtest.training.diagnostics import BatchDiagnostics, HeldOutDiagnostics
 from fairtest.training.finetune import NoiseSpec, finetune
 from fairtest.training.models import LoadedModel
 
@@ -87,7 +87,7 @@ class Case:
 def cases(*, quick: bool) -> list[Case]:
     """A private run of all parameters, and the same without privacy."""
     shape = {"layers": 2, "width": 64, "heads": 4, "vocabulary": 512}
-    size, steps, tokens = 16, 40, 24
+    size, steps, tokens = 32, 48, 24
     if not quick:
         shape = {"layers": 4, "width": 256, "heads": 4, "vocabulary": 8192}
         size, steps, tokens = 32, 60, 34
@@ -185,7 +185,7 @@ def _note(bench: Bench, case: Case, run_seconds: float) -> str:
     if not seen.cost:
         return f"{len(seen.steps)} points"
     look = seen.seconds / len(seen.steps)
-    equal_steps = seen.cost * case.training.steps / len(seen.steps) / RELATIVE_COST
+    equal_steps = 2 * UNITS_PER_GROUP / case.training.batch_size
     steps = look / (run_seconds / case.training.steps) / equal_steps
     return f"{len(seen.steps)} looks, expected {seen.cost:.0%}, a look is {steps:.2f} steps"
 

@@ -106,7 +106,9 @@ class Diagnosis:
 
     @property
     def covered(self) -> bool:
-        """Whether epsilon covers it, so that it may be released as far as the training units are concerned."""
+        """Whether the arm's epsilon covers all of it: nothing was read of the training units before noise. It says
+        nothing of the held-out units, and the noise of a run that is diagnosed comes from its seed.
+        """
         reads = any(QUANTITIES[name].reads_private for name in self.quantities)
         return self.claims_privacy and not self.private and not reads
 
@@ -220,11 +222,13 @@ class Diagnosis:
             one: dict[str, Any] = {"name": about.title, "unit": about.unit, "groups": points}
             if any(errors.values()):
                 one["standard_errors"] = errors
-            one["for_release"] = self.claims_privacy and not self.private and not about.reads_private
+            one["covered_by_epsilon"] = self.claims_privacy and not self.private and not about.reads_private
             series.append(one)
             if name == "loss":
                 gap = {label: [list(point) for point in found] for label, found in self.gap().items()}
-                series.append({"name": GAP, "unit": about.unit, "groups": gap, "for_release": one["for_release"]})
+                series.append(
+                    {"name": GAP, "unit": about.unit, "groups": gap, "covered_by_epsilon": one["covered_by_epsilon"]}
+                )
         return {"diagnostics": series, "diagnostics_note": self.note}
 
     @property
@@ -252,6 +256,7 @@ class Diagnosis:
             lines.append("The arm claims no privacy, so nothing here is covered by an epsilon.")
         elif reading := [QUANTITIES[name].title for name in self.quantities if QUANTITIES[name].reads_private]:
             lines.append(f"Read private batches before noise, and are not for release: {', '.join(reading)}.")
+            lines.append("The rest is covered by the arm's epsilon, for whoever does not know the seed of its noise.")
         return " ".join(lines)
 
     def _require(self, quantity: str) -> None:

@@ -107,8 +107,8 @@ def test_a_report_gets_series_by_group_and_what_may_not_be_released(experiment):
     assert list(by_name)[:2] == ["loss", "loss gap"]
     assert list(by_name["loss gap"]["groups"]) == ["common minus rare"]
     assert [step for step, _ in by_name["mean clip factor"]["groups"]["rare"]] == [0, 2, 4]
-    assert by_name["cosine with the update"]["for_release"]
-    assert not by_name["cosine with the batch's clipped mean"]["for_release"]
+    assert by_name["cosine with the update"]["covered_by_epsilon"]
+    assert not by_name["cosine with the batch's clipped mean"]["covered_by_epsilon"]
     assert "not for release: cosine with the batch's clipped mean" in told["diagnostics_note"]
     assert "common 24 of " in told["diagnostics_note"]
     json.dumps(told, allow_nan=False)
@@ -165,7 +165,7 @@ def test_private_norms_are_marked_and_the_parts_of_the_excess_loss_are_kept(expe
     assert "reads private units: not for release" in found.note
     assert found.difference("clipped_share", over="run").larger == "rare"
     assert found.runs[0]["items"] == {}
-    assert not any(one["for_release"] for one in found.as_dict()["diagnostics"])
+    assert not any(one["covered_by_epsilon"] for one in found.as_dict()["diagnostics"])
     parts = diagnose(arm, units_per_group=4, decompose=True, probes=2)
     assert {"excess_direction", "excess_magnitude", "excess_noise"} <= set(parts.quantities)
     assert parts.difference("excess_magnitude", over="run").larger in parts.groups
