@@ -19,6 +19,7 @@ from fairtest.experiments.generation_scores import (
     compared_groups,
     on_axis_and_groups,
     score_generations_of_model,
+    writer_of,
 )
 from fairtest.experiments.model_scorer import MASKED, model_kind
 from fairtest.experiments.progress import SILENT, Progress
@@ -130,7 +131,7 @@ def honest_of_model(
             fix="give a causal language model",
         )
     listed = TextScorer(HONEST, digest_of(sorted(words)), lambda texts: [0.0] * len(texts))
-    writer = CompletionWriter(source, decoding, listed, store=store, progress=progress, threads=threads)
+    writer = CompletionWriter(writer_of(source, threads), decoding, listed, store=store, progress=progress)
     found: list[AxisGaps] = []
     for name in axes:
         of_axis = on_axis_and_groups(prompts, name, two)

@@ -25,6 +25,7 @@ from fairtest.experiments.progress import SILENT, Progress
 from fairtest.experiments.stated import PRIVACY_FILE
 from fairtest.privacy.statement import PrivacyStatement
 from fairtest.probes.probe import ProbeSet
+from fairtest.scoring.generation_protocols import is_generation
 from fairtest.scoring.scores import ProbeScores, join_scores
 from fairtest.settings import PROCESSES, Settings
 from fairtest.specs import Arm, digest_of
@@ -345,6 +346,8 @@ class Experiment:
         return scores
 
     def _axis_scores(self, spec: Arm, seed: int, probes: ProbeSet, protocol: str) -> ProbeScores:
+        if is_generation(protocol):
+            return self._written_scores(spec, seed, probes, protocol)
         key = {
             "version": SCORING_VERSION,
             "run": self.run_digest(spec, seed),
@@ -364,6 +367,13 @@ class Experiment:
             return scored.to_json()
 
         return ProbeScores.from_json(self.store.obtain_json("scores", key, score))
+
+    def _written_scores(self, spec: Arm, seed: int, prompts: ProbeSet, protocol: str) -> ProbeScores:
+        from fairtest.experiments.generation_scores import Writer, written_scores
+
+        name, run = f"{spec.name} seed {seed}", self.run_digest(spec, seed)
+        writer = Writer(name, {"run": run}, lambda: self.loaded(spec, seed))
+        return written_scores(writer, prompts, protocol, store=self.store, progress=self.progress, kind="scores")
 
     def held_out(self, spec: Arm, seeds: Sequence[int]) -> HeldOut:
         """Held-out losses of an arm."""

@@ -1,8 +1,8 @@
 """What a model writes after prompts of two groups, scored: completions and their scores are kept by content.
 
-Nothing is trained. Completions are found again by the digest of the model's files, the prompts and the decoding, so
-another scorer or the same question asked twice generates nothing. A group of an axis is generated and kept at a time,
-so that an interruption loses little, and another pair of groups generates only the group that is new.
+Completions are found again by the digest of the model's files, or of the run that trained it, the prompts and the
+decoding, so another scorer or the same question asked twice generates nothing. A group of an axis is generated and kept
+at a time, so that an interruption loses little, and another pair of groups generates only the group that is new.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fairtest.errors import MetricError
-from fairtest.experiments.model_scorer import MASKED, model_kind
+from fairtest.experiments.model_scorer import MASKED, SCORING_VERSION, model_kind
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.metrics.generation import STATISTICS, THRESHOLD, Gap, gap
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.prompts import GROUP, require_prompts
 from fairtest.scoring.completions import Decoding, Generations
+from fairtest.scoring.generation_protocols import parse_generation
 from fairtest.scoring.scores import ProbeScores, join_scores
-from fairtest.scoring.text_scorers import TextScorer, resolve_scorer, score_generations
+from fairtest.scoring.text_scorers import UNVERSIONED, TextScorer, resolve_scorer, score_generations
 from fairtest.specs import digest_of
 from fairtest.statistics.intervals import mean_interval
 from fairtest.store import Store
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 # Raised when a change of the library changes what the same decoding writes: old completions are then not found.
 GENERATION_VERSION = 1
 USUAL_GROUPS = ("masculine", "feminine")
-_UNVERSIONED = "unversioned"  # of a plain function: nothing says when it changed
 _DEFAULT = Decoding()
 
 
@@ -153,7 +154,7 @@ def score_generations_of_model(
             where=f"probe set {prompts.name!r}",
             fix="give a causal language model",
         )
-    writer = CompletionWriter(source, decoding, chosen, store=store, progress=progress, threads=threads)
+    writer = CompletionWriter(writer_of(source, threads), decoding, chosen, store=store, progress=progress)
     found: list[AxisGaps] = []
     for name in axes:
         of_axis = on_axis_and_groups(prompts, name, two)
@@ -205,34 +206,60 @@ def on_axis_and_groups(prompts: ProbeSet, axis: str, groups: Sequence[str]) -> P
     return replace(prompts, probes=kept)
 
 
+@dataclass(frozen=True)
+class Writer:
+    """A model that may have to write: what it is called, what identifies it in the store, and how it is loaded."""
+
+    name: str
+    identity: Mapping[str, str]
+    load: Callable[[], LoadedModel]
+
+
+def writer_of(source: ModelSource, threads: int) -> Writer:
+    """A finished model, loaded once and when it is first needed."""
+    return Writer(source.name, {"model": source.digest}, _Loader(source, threads).load)
+
+
+@dataclass
+class _Loader:
+    source: ModelSource
+    threads: int
+
+    def load(self) -> LoadedModel:
+        return self._loaded
+
+    @cached_property
+    def _loaded(self) -> LoadedModel:
+        import os
+
+        import torch
+
+        from fairtest.training.models import load_model
+
+        torch.set_num_threads(self.threads or os.cpu_count() or 1)
+        return load_model(self.source)
+
+
 class CompletionWriter:
     """Completions of one model and their scores, from the store or new; the model is loaded when it is first needed."""
 
     def __init__(
-        self,
-        source: ModelSource,
-        decoding: Decoding,
-        scorer: TextScorer,
-        *,
-        store: Store,
-        progress: Progress,
-        threads: int,
+        self, writer: Writer, decoding: Decoding, scorer: TextScorer, *, store: Store, progress: Progress
     ) -> None:
-        self._source, self._decoding, self._scorer, self._store = source, decoding, scorer, store
-        self._progress, self._threads = progress, threads
-        self._loaded: LoadedModel | None = None
+        self._writer, self._decoding, self._scorer = writer, decoding, scorer
+        self._store, self._progress = store, progress
 
-    def scores(self, prompts: ProbeSet) -> tuple[ProbeScores, int]:
-        """The scores of one group's completions, and how many of these have no text."""
+    def scores(self, prompts: ProbeSet, *, silent: bool = False) -> tuple[ProbeScores, int]:
+        """The scores of one group's completions, and how many of these have no text; `silent`: all may be without."""
         written = self.completions(prompts)
         empty = sum(not item.text.strip() for item in written)
 
         def score() -> ProbeScores:
             label = f"{self._scorer.name} on {_label(prompts)}"
             with self._progress.work(label, len(written), "text", minor=True):
-                return score_generations(written, prompts, self._scorer)
+                return score_generations(written, prompts, self._scorer, silent=silent)
 
-        if self._scorer.revision == _UNVERSIONED:
+        if self._scorer.revision == UNVERSIONED:
             return score(), empty
         key = {
             "completions": _digest(written),
@@ -248,34 +275,60 @@ class CompletionWriter:
         decoding |= {name: float(decoding[name]) for name in ("temperature", "top_p")}
         key = {
             "version": GENERATION_VERSION,
-            "model": self._source.digest,
+            **self._writer.identity,
             "prompts": prompts.digest,
             "decoding": decoding,
         }
         kept = Generations.from_json(self._store.obtain_json("completions", key, lambda: self._generate(prompts)))
-        return replace(kept, model=self._source.name)  # it may have been called otherwise then
+        return replace(kept, model=self._writer.name)  # it may have been called otherwise then
 
     def _generate(self, prompts: ProbeSet) -> dict[str, Any]:
         from fairtest.scoring.generation import generate
 
-        loaded = self._load()
-        label = f"{self._source.name} continues {_label(prompts)}"
+        loaded = self._writer.load()
+        label = f"{self._writer.name} continues {_label(prompts)}"
         with self._progress.work(label, len(prompts) * self._decoding.samples, "completion") as advance:
             return generate(
                 loaded, prompts, self._decoding, on_batch=lambda done, total: advance(done=done, total=total)
             ).to_json()
 
-    def _load(self) -> LoadedModel:
-        if self._loaded is None:
-            import os
 
-            import torch
+def written_scores(
+    writer: Writer, prompts: ProbeSet, protocol: str, *, kind: str, store: Store, progress: Progress
+) -> ProbeScores:
+    """The scores that metrics of one protocol of generation read, of one axis; kept as scores of any kind are.
 
-            from fairtest.training.models import load_model
+    A group is continued at a time, and completions are those of `fairtest score --scorer` with the same decoding.
+    `kind` is that of the scores that this model has in the store beside these.
 
-            torch.set_num_threads(self._threads or os.cpu_count() or 1)
-            self._loaded = load_model(self._source)
-        return self._loaded
+    Raises:
+        ProbeError: no set of prompts, or one that the model cannot read.
+        MetricError: the scorer is not there, or does not give one number for each text.
+    """
+    require_prompts(prompts)
+    wanted = parse_generation(protocol)
+    scorer = resolve_scorer(wanted.scorer)
+    completions = CompletionWriter(writer, wanted.decoding, scorer, store=store, progress=progress)
+
+    def score() -> ProbeScores:
+        (axis,) = prompts.axes
+        groups = dict.fromkeys(probe.fields[GROUP] for probe in prompts.probes)
+        parts = [completions.scores(on_axis_and_groups(prompts, axis, (one,)), silent=True)[0] for one in groups]
+        # A join of one part is that part, digest of the part and all.
+        return replace(join_scores(prompts, parts), probe_digest=prompts.digest)
+
+    if scorer.revision == UNVERSIONED:
+        return score()
+    key = {
+        "version": SCORING_VERSION,
+        **writer.identity,
+        "probes": prompts.digest,
+        "protocol": protocol,
+        "generation": GENERATION_VERSION,
+        "scorer": scorer.name,
+        "revision": scorer.revision,
+    }
+    return ProbeScores.from_json(store.obtain_json(kind, key, lambda: score().to_json()))
 
 
 def _label(prompts: ProbeSet) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairtest.experiments.progress import Progress
 from fairtest.probes.probe import Probe, ProbeSet
+from fairtest.scoring.generation_protocols import is_generation
 from fairtest.scoring.scores import ProbeScores, join_scores
 from fairtest.specs import digest_of
 from fairtest.store import Store
@@ -102,6 +103,8 @@ class ModelScorer:
         return tuple(-value for value in found.log_probs["text"]), found.tokens["text"]
 
     def _axis(self, probes: ProbeSet, protocol: str) -> ProbeScores:
+        if is_generation(protocol):
+            return self._written(probes, protocol)
         key = {
             "version": SCORING_VERSION,
             "model": self._source.digest,
@@ -118,6 +121,14 @@ class ModelScorer:
             return scored.to_json()
 
         return ProbeScores.from_json(self._store.obtain_json("model-scores", key, score))
+
+    def _written(self, prompts: ProbeSet, protocol: str) -> ProbeScores:
+        from fairtest.experiments.generation_scores import Writer, written_scores
+
+        writer = Writer(self._source.name, {"model": self._source.digest}, self._loaded)
+        return written_scores(
+            writer, prompts, protocol, store=self._store, progress=self._progress, kind="model-scores"
+        )
 
     def _scoring(self) -> Callable[..., ProbeScores]:
         if self._kind == MASKED:

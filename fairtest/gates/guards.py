@@ -13,6 +13,7 @@ import numpy as np
 from fairtest.errors import ComparisonError
 from fairtest.experiments.arms import HeldOut, Measured
 from fairtest.gates.result import Guard
+from fairtest.gates.written import written_guards
 from fairtest.scoring.scores import ProbeScores
 from fairtest.settings import Settings
 from fairtest.statistics.intervals import perplexity_ratio_interval, weighted_mean_interval
@@ -27,7 +28,7 @@ def guards_of(
     collapse: bool = True,
 ) -> list[Guard]:
     """Every guard of a comparison of `candidate` with `others` (none: with its own start): different weights, trained,
-    changed by CDA, seeds that differ, and a candidate that still models language.
+    changed by CDA, seeds that differ, text written where that is measured, and a candidate that still models language.
 
     `scores`: those of the gate, by arm, one entry a seed. `collapse` False leaves the last one out: of a gate that asks
     for just that.
@@ -39,6 +40,7 @@ def guards_of(
             guards.append(trained_guard(arm, min_improvement=settings.min_improvement, confidence=settings.confidence))
             guards += augmented_guards(arm)
         guards += seeds_guards(arm, scores.get(arm.name, ()))
+        guards += written_guards(arm.name, scores.get(arm.name, ()))
     reference = others[0] if others else start_of(candidate)
     if collapse and reference is not None and reference is not candidate:
         limits = {"max_collapse": settings.max_collapse, "confidence": settings.confidence}

@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 from fairtest.errors import ComparisonError, MetricError
 from fairtest.experiments.arms import HeldOut, Measured
+from fairtest.experiments.model_scorer import CAUSAL
 from fairtest.gates.result import Estimate
 from fairtest.metrics import MetricRef, icat_score, item_values, parse_metric
+from fairtest.scoring.generation_protocols import GENERATION, parse_generation
 from fairtest.scoring.scores import ProbeScores
+from fairtest.scoring.text_scorers import resolve_scorer
 from fairtest.statistics.intervals import Interval, mean_interval, weighted_mean_interval
 
 Values = npt.NDArray[np.float64]
@@ -92,16 +95,25 @@ def gate_metric(text: str, *arms: Measured) -> MetricRef:
     """The metric that is written so, if these arms can be measured with it; before anything is trained.
 
     Raises:
-        MetricError: no such metric, or one that reads what the arms do not give.
+        MetricError: no such metric, one that reads what the arms do not give, or whose scorer of texts is not there.
     """
     ref = parse_metric(text)
     for arm in arms:
-        if ref.metric.scoring != arm.kind:
+        if ref.metric.scoring == GENERATION and arm.kind != CAUSAL:
+            raise MetricError(
+                f"metric {text!r} reads what a model writes, and {arm.name} is a {arm.kind} language model, which"
+                " continues no prompt",
+                where="metric",
+                fix="use a metric of masked models; `fairtest score MODEL PROBES` shows which there are",
+            )
+        if ref.metric.scoring not in (GENERATION, arm.kind):
             raise MetricError(
                 f"metric {text!r} reads scores of a {ref.metric.scoring} model, and {arm.name} is a {arm.kind} one",
                 where="metric",
                 fix="use a metric of that kind of model; `fairtest score MODEL PROBES` shows which there are",
             )
+    if ref.metric.scoring == GENERATION:
+        resolve_scorer(parse_generation(ref.metric.scoring_protocol).scorer)
     return ref
 
 

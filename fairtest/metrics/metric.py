@@ -88,13 +88,14 @@ class Metric:
     Args:
         name: probe set and statistic, such as "stereoset.ss".
         probe_set: the name of the probe set whose scores it reads.
-        unit: "points" (hundredths) or "nats".
+        unit: "points" (hundredths), "nats", or "score" (that of the scorer of completions).
         target: the value of an ideal model, in that unit.
         protocol: whose definition it is ("fairtest" where it is our own choice of details).
         version: of the definition.
         description: one sentence.
         items: the value of every item.
-        scoring: the kind of model whose scores it reads: "causal" or "masked".
+        scoring: the kind of model whose scores it reads: "causal" or "masked"; or "generation", of what a causal model
+            writes.
         scoring_protocol: how texts have to be scored for it, where that is not the kind's usual way ("causal-bos",
             "mlm-pll").
         formula: of one item's value, or of the estimate where it is no plain mean of items.

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from fairtest.errors import MetricError
-from fairtest.metrics import bbq, crows_pairs, pairs, stereoset, winobias, winogender
+from fairtest.metrics import bbq, completions, crows_pairs, pairs, stereoset, winobias, winogender
 from fairtest.metrics.metric import Metric, MetricRef
 from fairtest.metrics.own_probes import metric_of_file
 from fairtest.probes.templates import DEFAULT_AXIS
+from fairtest.scoring.generation_protocols import GENERATION
 
 ENTRY_POINT_GROUP = "fairtest.metrics"
-_MODULES = (pairs, stereoset, crows_pairs, winobias, winogender, bbq)
+_MODULES = (pairs, stereoset, crows_pairs, winobias, winogender, bbq, completions)
 BUILT_IN: dict[str, Metric] = {metric.name: metric for module in _MODULES for metric in module.METRICS}
 # A path may hold spaces, a metric's own name none.
 _WRITTEN = re.compile(r"(?P<name>[^\[\]\s]+|[^\[\]]+:\w*)(\[(?P<axis>[^\[\]]+)\])?")
@@ -36,7 +37,8 @@ def parse_metric(text: str) -> MetricRef:
     """The metric that is written as `name` or `name[axis]`, for example `stereoset.ss[gender]`.
 
     Of one's own probes it is `FILE:STATISTIC` or `FILE:STATISTIC[axis]` (`fairtest.metrics.own_probes`). The axes of
-    "templates" are not averaged: without an axis, its metrics are about gender.
+    "templates" are not averaged: without an axis, its metrics are about gender; so are those of what a model
+    writes.
 
     Raises:
         MetricError: not written like that, an unknown name, or a package's metric that cannot be loaded.
@@ -51,6 +53,21 @@ def parse_metric(text: str) -> MetricRef:
     metric, axis = metric_of_file(written["name"]) or _find(written["name"]), written["axis"]
     if axis is None and metric.probe_set == "templates":
         return _WithoutAxis(metric, DEFAULT_AXIS)
+    if metric.scoring == GENERATION and metric.name in BUILT_IN:
+        return _of_completions(metric, axis)
+    return MetricRef(metric, axis)
+
+
+def _of_completions(metric: Metric, axis: str | None) -> MetricRef:
+    if axis is None:
+        return _WithoutAxis(metric, completions.AXIS)
+    if axis != completions.AXIS:
+        raise MetricError(
+            f"metric {metric.name!r} compares two groups, and only axis {completions.AXIS!r} has just two",
+            where=f"{metric.name}[{axis}]",
+            fix=f"leave the axis out, or compare two groups of one model with `fairtest score MODEL {metric.probe_set}"
+            " --scorer ... --groups FIRST SECOND`",
+        )
     return MetricRef(metric, axis)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fairtest.corpora.formats import Row, csv_rows, json_lines_rows
 from fairtest.errors import CorpusError, ProbeError
-from fairtest.probes.frames import EVERYDAY, LEANS, OTHER_GENDER, Gender, draw_fill, realise
+from fairtest.probes.frames import DOMAINS, EVERYDAY, LEANS, OTHER_GENDER, Gender, draw_fill, realise
 from fairtest.probes.probe import Probe, ProbeSet
 
 VERSION = "1"
@@ -41,10 +41,12 @@ _RACES = ("Asian", "Black", "Hispanic", "white")
 _GROUP_OF: Mapping[Gender, str] = {"male": "masculine", "female": "feminine"}
 
 
-def prompt(prompt_id: str, axis: str, group: str, text: str, *, cluster: str, pair: str = "") -> Probe:
+def prompt(
+    prompt_id: str, axis: str, group: str, text: str, *, cluster: str, pair: str = "", template: str = ""
+) -> Probe:
     """One prompt; white space at its end is dropped, because the space before a word belongs to the word's token."""
     fields = {GROUP: group, PAIR: pair} if pair else {GROUP: group}
-    return Probe(prompt_id, axis, cluster, {PROMPT: text.rstrip()}, fields=fields)
+    return Probe(prompt_id, axis, cluster, {PROMPT: text.rstrip()}, template, fields=fields)
 
 
 def require_prompts(probes: ProbeSet) -> None:
@@ -111,6 +113,26 @@ def occupation_prompts() -> ProbeSet:
                 probe_id, group = f"{pair}-{gender}", _GROUP_OF[gender]
                 probes.append(prompt(probe_id, "gender", group, text, cluster=occupation, pair=pair))
     return ProbeSet("occupation_prompts", VERSION, "Apache-2.0", "fairtest", tuple(probes), USE)
+
+
+def completion_prompts() -> ProbeSet:
+    """Prompts without a gendered word: a sentence about one of 40 occupations, and whatever the model says next.
+
+    The group is the gender that the occupation leans to, the cluster the occupation, the template one of 12 sentence
+    frames, everyday and at work. Real models can read them, and the embedded one knows all their words.
+    """
+    probes: list[Probe] = []
+    for domain_name, domain in DOMAINS.items():
+        for occupation, lean in LEANS.items():
+            if lean == "neutral":
+                continue
+            for number, opener in enumerate(domain.openers):
+                probe_id = f"{domain_name}-{occupation}-{number}"
+                fill = draw_fill(random.Random(f"completions:{VERSION}:{probe_id}"), domain)
+                text = realise(opener, occupation, lean, fill)
+                frame = f"{domain_name}-{number}"
+                probes.append(prompt(probe_id, "gender", _GROUP_OF[lean], text, cluster=occupation, template=frame))
+    return ProbeSet("completions", VERSION, "Apache-2.0", "fairtest", tuple(probes), USE)
 
 
 def read_prompts(path: Path, *, axis: str = "own", name: str | None = None) -> ProbeSet:

@@ -20,7 +20,7 @@ from fairtest.probes.crows_pairs import read_crows_pairs
 from fairtest.probes.hub import find_saved, means_hub, read_hub_probes, read_saved_probes
 from fairtest.probes.own import SUFFIXES, is_probe_file, read_own_probes
 from fairtest.probes.probe import ProbeSet
-from fairtest.probes.prompts import occupation_prompts, own_prompts
+from fairtest.probes.prompts import completion_prompts, occupation_prompts, own_prompts
 from fairtest.probes.stereoset import read_stereoset
 from fairtest.probes.winobias import read_winobias
 from fairtest.probes.winogender import read_winogender
@@ -35,7 +35,7 @@ PUBLISHED = {
     "bbq": read_bbq,
     "bold": read_bold,
 }
-PROMPTS = {"prompts": own_prompts, "occupation_prompts": occupation_prompts}
+PROMPTS = {"prompts": own_prompts, "occupation_prompts": occupation_prompts, "completions": completion_prompts}
 PROBE_SETS = ("templates", *PUBLISHED, *PROMPTS)
 
 

@@ -2,15 +2,20 @@
 
 A scorer is any callable from texts to numbers, a Hugging Face text classifier, or VADER's rules for sentiment. What it
 returns is checked, and its name and revision are part of the protocol under which scores are kept.
+
+A package adds a scorer with an entry point in the group `fairtest.scorers`: its object is a `TextScorer`, or a callable
+from texts to numbers, whose scores are then not kept, because nothing says when it changed.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import math
 import numbers
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +25,17 @@ from fairtest.errors import MetricError
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.prompts import PROMPT
 from fairtest.scoring.completions import COMPLETION, Generations
+from fairtest.scoring.pronouns import PRONOUNS, REVISION, first_pronouns
 from fairtest.scoring.scores import ProbeScores
 
 if TYPE_CHECKING:
     from fairtest.scoring.text_classifier import TextClassifier
 
-VADER, HUGGING_FACE = "vader", "hf:"
+VADER, HUGGING_FACE, TOXICITY = "vader", "hf:", "toxicity"
+# What "toxicity" means on this machine: the metrics of toxicity leave the classifier to the user.
+TOXICITY_VARIABLE = "FAIRTEST_TOXICITY_SCORER"
+ENTRY_POINT_GROUP = "fairtest.scorers"
+UNVERSIONED = "unversioned"  # of a plain function: nothing says when it changed
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,8 @@ def resolve_scorer(scorer: str | TextScorer | Callable[[Sequence[str]], Iterable
     "vader": sentiment in [-1, 1], the compound value of VADER (Hutto and Gilbert 2014), from the package
     vaderSentiment. "hf:MODEL:LABEL": the probability of a label (any case; "toxic" if left out) from a text classifier
     in a directory or on the hub; sigmoid where labels are not exclusive, else softmax, and the plain number of a
-    regression. A callable gives one number per text.
+    regression. "toxicity": what $FAIRTEST_TOXICITY_SCORER names. "first_pronoun": 1, -1 or 0
+    (`fairtest.scoring.pronouns`). Any other name is that of an entry point. A callable gives one number per text.
 
     Raises:
         MetricError: an unknown name, a package that is not installed, or a label that the model does not have.
@@ -61,15 +72,17 @@ def resolve_scorer(scorer: str | TextScorer | Callable[[Sequence[str]], Iterable
     if isinstance(scorer, TextScorer):
         return scorer
     if callable(scorer):
-        return TextScorer(_name(scorer), "unversioned", scorer)
-    if scorer == VADER:
-        return _vader()
+        return TextScorer(_name(scorer), UNVERSIONED, scorer)
+    if scorer in (VADER, PRONOUNS):
+        return _vader() if scorer == VADER else TextScorer(PRONOUNS, REVISION, first_pronouns)
     if isinstance(scorer, str) and scorer.startswith(HUGGING_FACE):
         model, label = _split(scorer.removeprefix(HUGGING_FACE))
         classifier = _classifier(model)
         place = classifier.place_of(label)
         name = f"{HUGGING_FACE}{model}:{classifier.labels[place]}"
         return TextScorer(name, classifier.revision, lambda texts: [row[place] for row in classifier(texts)])
+    if (other := _named(scorer)) is not None:
+        return other
     raise MetricError(
         f"unknown text scorer {scorer!r}",
         where="text scorer",
@@ -89,7 +102,7 @@ def resolve_class_scorer(
     if isinstance(scorer, ClassScorer):
         return scorer
     if callable(scorer):
-        return ClassScorer(_name(scorer), "unversioned", scorer)
+        return ClassScorer(_name(scorer), UNVERSIONED, scorer)
     if isinstance(scorer, str) and scorer.startswith(HUGGING_FACE):
         classifier = _classifier(scorer.removeprefix(HUGGING_FACE))
         return ClassScorer(
@@ -110,20 +123,22 @@ def score_generations(
     scorer: str | TextScorer | Callable[[Sequence[str]], Iterable[float]],
     *,
     with_prompt: bool = False,
+    silent: bool = False,
 ) -> ProbeScores:
     """One number for each completion, item by item, in the form that metrics read.
 
     Sample i of every prompt is the column `completion-i`: its number stands in `log_probs`, and its length, 0 for a
     completion without text, in `tokens`. Such a completion is not scored and counts nowhere. `with_prompt` scores
-    prompt and completion as one text; by default the words that name the group are not seen by the scorer.
+    prompt and completion as one text; by default the words that name the group are not seen by the scorer. `silent`: a
+    model that writes nothing at all is no error, and nothing is scored.
 
     Raises:
         MetricError: completions of other prompts, no completion with text, or a scorer that returns the wrong number of
             values or one that is no finite number (the message names the item).
     """
     chosen = resolve_scorer(scorer)
-    texts = _texts(generations, probes, with_prompt=with_prompt)
-    values = _checked(chosen, texts)
+    texts = _texts(generations, probes, with_prompt=with_prompt, silent=silent)
+    values = _checked(chosen, texts) if texts else {}
     return _scores(generations, probes, _protocol(generations, chosen, with_prompt=with_prompt), values)
 
 
@@ -162,7 +177,7 @@ def score_classes(
 _Place = tuple[str, int]  # prompt id, number of the sample
 
 
-def _texts(generations: Generations, probes: ProbeSet, *, with_prompt: bool) -> dict[_Place, str]:
+def _texts(generations: Generations, probes: ProbeSet, *, with_prompt: bool, silent: bool = False) -> dict[_Place, str]:
     if generations.probe_digest != probes.digest:
         raise MetricError(
             f"the completions are of another set of prompts than {probes.name!r} as given",
@@ -171,7 +186,7 @@ def _texts(generations: Generations, probes: ProbeSet, *, with_prompt: bool) -> 
         )
     before = {probe.id: probe.texts[PROMPT] if with_prompt else "" for probe in probes.probes}
     texts = {(g.prompt_id, g.sample): before[g.prompt_id] + g.text for g in generations if g.text.strip()}
-    if not texts:
+    if not texts and not silent:
         raise MetricError(
             f"no completion of {len(generations)} has a text",
             where=f"probe set {generations.probe_set!r}, model {generations.model!r}",
@@ -250,9 +265,56 @@ def _name(scorer: Any) -> str:
 
 
 def _classifier(name: str) -> TextClassifier:
+    from fairtest.training.sources import resolve_model
+
+    return _loaded_classifier(name, resolve_model(name).digest)
+
+
+# Every seed of every arm asks the same classifier; the digest tells one that was changed under its name.
+@functools.lru_cache(maxsize=1)
+def _loaded_classifier(name: str, digest: str) -> TextClassifier:
     from fairtest.scoring.text_classifier import TextClassifier  # loads torch
 
+    del digest
     return TextClassifier(name)
+
+
+def _named(scorer: object) -> TextScorer | None:
+    """What "toxicity" stands for here, or the scorer of a package; None: there is none of that name."""
+    if scorer == TOXICITY and (named := os.environ.get(TOXICITY_VARIABLE)) and named != TOXICITY:
+        return resolve_scorer(named)
+    point = next(iter(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=str(scorer))), None)
+    if point is not None:
+        return _of_package(point)
+    if scorer == TOXICITY:
+        raise MetricError(
+            "toxicity needs a classifier, and none comes with fairtest",
+            where=f"text scorer {TOXICITY!r}",
+            fix=f"name a text classifier in ${TOXICITY_VARIABLE}: hf:MODEL:LABEL, for example"
+            " hf:unitary/toxic-bert:toxic, or a directory; or install a package that brings the scorer"
+            f" {TOXICITY!r} (entry point in {ENTRY_POINT_GROUP})",
+        )
+    return None
+
+
+def _of_package(point: importlib.metadata.EntryPoint) -> TextScorer:
+    try:
+        found = point.load()
+    except Exception as error:  # anything may go wrong in another package's import
+        raise MetricError(
+            f"text scorer {point.name!r} cannot be loaded: {error}",
+            where=f"entry point {point.value}",
+            fix="reinstall its package",
+        ) from error
+    if isinstance(found, TextScorer):
+        return found
+    if not callable(found):
+        raise MetricError(
+            f"entry point {point.name!r} gives {found!r:.60}, which scores no texts",
+            where=f"entry point {point.value}",
+            fix="point it at a TextScorer, or at a callable from a list of texts to a list of numbers",
+        )
+    return TextScorer(point.name, UNVERSIONED, found)
 
 
 def _vader() -> TextScorer:

@@ -31,6 +31,9 @@ from fairtest.gates.compare import compare
 from fairtest.gates.measure import Labels, held_out_of, item_matrix
 from fairtest.metrics import ItemValues, MetricRef, item_values
 from fairtest.probes.probe import ProbeSet
+from fairtest.probes.prompts import GROUP
+from fairtest.scoring.completions import COMPLETION
+from fairtest.scoring.generation_protocols import is_generation
 from fairtest.scoring.scores import ProbeScores
 from fairtest.specs import digest_of
 from fairtest.statistics.components import Contrast, design
@@ -307,8 +310,14 @@ def _pretrained_sd(arms: Sequence[Measured], asked: Asked) -> float | None:
 
 
 def _made_up(probes: ProbeSet, protocol: str, sign: float) -> ProbeScores:
-    """Scores that nobody measured: the first role is the likelier, or the less likely, in every item."""
+    """Scores that nobody measured: the first role is the likelier, or the less likely, in every item; of prompts, the
+    completions of the first group score higher, or lower.
+    """
     count = len(probes)
+    columns = {role: (-10.0 - sign * place,) * count for place, role in enumerate(probes.roles)}
+    if is_generation(protocol):
+        groups = [probe.fields.get(GROUP, "") for probe in probes.probes]
+        columns = {f"{COMPLETION}0": tuple(sign if group == groups[0] else -sign for group in groups)}
     return ProbeScores(
         probe_set=probes.name,
         probe_digest=probes.digest,
@@ -316,8 +325,8 @@ def _made_up(probes: ProbeSet, protocol: str, sign: float) -> ProbeScores:
         ids=tuple(probe.id for probe in probes.probes),
         axes=tuple(probe.axis for probe in probes.probes),
         clusters=tuple(probe.cluster for probe in probes.probes),
-        log_probs={role: (-10.0 - sign * place,) * count for place, role in enumerate(probes.roles)},
-        tokens=dict.fromkeys(probes.roles, (10,) * count),
+        log_probs=columns,
+        tokens=dict.fromkeys(columns, (10,) * count),
         templates=probes.templates,
         fields=tuple(probe.fields for probe in probes.probes),
     )
