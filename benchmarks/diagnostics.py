@@ -49,7 +49,7 @@ from _trunk_cases import _WORDS, _gpt2
 
 from fairtest.augmentation import UnitViews
 from fairtest.specs import Training
-from fairtest.training.diagnostics import BatchDiagnostics, HeldOutDiagnostics
+from fairtest.training.diagnostics import BatchDiagnostics, HeldOutDiagnostics, Observations
 from fairtest.training.finetune import NoiseSpec, finetune
 from fairtest.training.models import LoadedModel
 
@@ -89,7 +89,7 @@ def cases(*, quick: bool) -> list[Case]:
     shape = {"layers": 2, "width": 64, "heads": 4, "vocabulary": 512}
     size, steps, tokens = 32, 48, 24
     if not quick:
-        shape = {"layers": 4, "width": 256, "heads": 4, "vocabulary": 8192}
+        shape = {"layers": 4, "width": 192, "heads": 4, "vocabulary": 4096}
         size, steps, tokens = 32, 60, 34
     training = Training(steps=steps, batch_size=size, max_length=tokens, learning_rate=1e-4)
     name = f"GPT-2 {shape['layers']} x {shape['width']}, {steps} steps of {size}"
@@ -106,7 +106,7 @@ class Bench:
         self.units = case.texts("unit", case.records)
         self.groups = {name: case.texts(name, UNITS_PER_GROUP) for name in ("first", "second")}
         self.weights = torch.zeros(0)
-        self.observer: Any = None
+        self.seen = Observations()
 
     def observe(self, method: str) -> Any:
         """A new observer of a method."""
@@ -125,8 +125,10 @@ class Bench:
 
         def run() -> None:
             loaded = copy_of(self.loaded)
-            self.observer = self.observe(method)
-            finetune(loaded, self.units, self.case.training, self.case.noise, seed=0, observer=self.observer)
+            observer = self.observe(method)
+            finetune(loaded, self.units, self.case.training, self.case.noise, seed=0, observer=observer)
+            if observer is not None:
+                self.seen = observer.observations
             self.weights = torch.cat([p.detach().reshape(-1) for p in loaded.model.parameters()])
 
         return run
@@ -165,7 +167,6 @@ def measure(case: Case, rounds: int, threads: int, *, memory: bool) -> list[Row]
         pairs = paired(plain, call, rounds)
         fill_times(row, pairs)
         seen += [seconds for seconds, _ in pairs]
-        call()
         row.note = _note(bench, case, sum(seconds for seconds, _ in pairs) / len(pairs))
         progress(f"{case.name}: {row.method}: {row.ratio:.3f} ({row.low:.3f}-{row.high:.3f}) {row.note}")
     fill_times(reference, [(seconds, seconds) for seconds in seen or first])
@@ -181,7 +182,7 @@ def measure(case: Case, rounds: int, threads: int, *, memory: bool) -> list[Row]
 
 
 def _note(bench: Bench, case: Case, run_seconds: float) -> str:
-    seen = bench.observer.observations
+    seen = bench.seen
     if not seen.cost:
         return f"{len(seen.steps)} points"
     look = seen.seconds / len(seen.steps)

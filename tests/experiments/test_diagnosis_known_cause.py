@@ -156,6 +156,10 @@ def test_an_arm_without_dp_clips_nothing_and_hears_no_noise(records, tmp_path):
     assert "signal_to_noise" not in found.quantities
     assert not found.covered
     assert "claims no privacy" in found.note
+    # It learns from the rare group what DP does not let it learn.
+    (gap,), (private_gap,) = (one.gap().values() for one in (found, diagnose(private(experiment), units_per_group=8)))
+    assert abs(gap[0][1] - private_gap[0][1]) < 1e-6
+    assert abs(gap[-1][1]) < abs(private_gap[-1][1])
 
 
 def test_private_norms_are_marked_and_the_parts_of_the_excess_loss_are_kept(experiment):
@@ -168,7 +172,9 @@ def test_private_norms_are_marked_and_the_parts_of_the_excess_loss_are_kept(expe
     assert not any(one["covered_by_epsilon"] for one in found.as_dict()["diagnostics"])
     parts = diagnose(arm, units_per_group=4, decompose=True, probes=2)
     assert {"excess_direction", "excess_magnitude", "excess_noise"} <= set(parts.quantities)
-    assert parts.difference("excess_magnitude", over="run").larger in parts.groups
+    for part in ("excess_direction", "excess_magnitude"):  # what clipping does harms the rare group
+        assert parts.difference(part, over="run").larger == "rare"
+        assert all(value > 0 for _, value, _ in parts.series(part, "rare"))
     with pytest.raises(SpecError, match="on held-out units"):
         diagnose(arm, private=True, decompose=True)
 
