@@ -313,14 +313,16 @@ class BatchDiagnostics:
                 self._pool[group][1].append(norm)
 
     def summed(self, steps: Steps) -> None:
-        """Ends a window of steps, if every group was met in it; otherwise it goes on."""
-        window_over = (steps.taken + 1) % self._every == 0 or steps.taken == self._last
-        if not window_over or not all(losses for losses, _ in self._pool.values()):
+        """Ends a window of steps; a group that was not met in it has no value."""
+        if (steps.taken + 1) % self._every and steps.taken != self._last:
             return
         self.observations.steps.append(steps.taken)
         for name, (losses, norms) in self._pool.items():
-            seen = torch.tensor(losses), torch.tensor(norms)
-            self.observations.add_units(name, *seen, self._max_grad_norm)
+            if losses:
+                self.observations.add_units(name, torch.tensor(losses), torch.tensor(norms), self._max_grad_norm)
+                continue
+            for quantity in ("loss", "clipped_share", "clip_factor", *QUANTILES):
+                self.observations.add(quantity, name, None)
         self._pool = {name: ([], []) for name in self._names}
 
     def before_update(self, steps: Steps) -> None:

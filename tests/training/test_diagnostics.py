@@ -228,6 +228,17 @@ def test_norms_of_the_training_units_come_from_what_clipping_computes():
     assert everyone.observations.values["loss"]["all"] == pytest.approx(log.losses, rel=1e-5)
 
 
+def test_a_group_that_a_window_of_batches_does_not_meet_has_no_value_there():
+    observer = BatchDiagnostics({"u0": "one", "elsewhere": "nobody"})
+    trained(observer)
+    values = observer.observations.values
+    assert values["loss"]["nobody"] == [None] * 5
+    assert {len(of[group]) for of in values.values() for group in of} == {5}
+    met = [value is not None for value in values["loss"]["one"]]
+    assert any(met)
+    assert [value is not None for value in values["norm_median"]["one"]] == met
+
+
 def test_a_run_that_clips_nothing_has_no_norms_of_its_own_units():
     with pytest.raises(TrainingError, match="norms of training units are known where one process clips"):
         trained(BatchDiagnostics({"u0": "a"}), None)
