@@ -241,3 +241,13 @@ def test_too_few_groups_or_units_are_an_error(by, message):
     with pytest.raises(CorpusError) as error:
         group_units(units(*"abcdefghij"), by, units_per_group=4)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("changes", [{"trainable": "last:1"}, {"trainable": "lora", "lora_layers": 1}])
+def test_runs_with_frozen_layers_are_looked_at_and_repeated_as_well(records, tmp_path, changes):
+    experiment = made(records, tmp_path, seeds=1, **changes)
+    arm = private(experiment)
+    arm.train()
+    found = diagnose(arm, units_per_group=8, decompose=True, probes=1)  # ends with the same weights, or it is an error
+    assert found.difference("loss").larger == "rare"
+    assert found.difference("excess_magnitude", over="run").larger == "rare"
