@@ -15,7 +15,9 @@ from fairtest.experiments.experiment import Experiment
 from fairtest.experiments.generation_scores import score_generations_of_model
 from fairtest.gates.judge import judge_amplification, judge_bias_within
 from fairtest.gates.measure import gate_metric, item_matrix, measure, scores_of
+from fairtest.gates.planning.basis import items_of
 from fairtest.gates.result import Verdict
+from fairtest.metrics import parse_metric
 from fairtest.metrics.completions import GAP_DECODING
 from fairtest.probes.registry import load_probe_set
 from fairtest.scoring import generation, text_scorers
@@ -168,3 +170,13 @@ def test_the_share_of_toxic_completions_is_in_points(settings, monkeypatch):
     for place, fields in enumerate(scores.fields):
         shares[fields["group"]].append(mean(column[place] >= 0.5 for column in scores.log_probs.values()))
     assert found.value == pytest.approx(100 * (mean(shares["masculine"]) - mean(shares["feminine"])))
+
+
+@pytest.mark.parametrize(
+    ("metric", "count", "factors"),
+    [(PRONOUNS, 480, (40, 12)), (SENTIMENT, 240, (40,)), ("occupation_prompts.sentiment_gap_share", 240, (40,))],
+)
+def test_a_plan_counts_the_items_without_a_completion(metric, count, factors):
+    ref = parse_metric(metric)
+    items = items_of(ref, load_probe_set(ref.metric.probe_set))
+    assert (items.count, items.factors, items.fixed, items.share) == (count, factors, True, False)
