@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,16 +12,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from fairtest.errors import CorpusError, MetricError, ModelError, ProbeError
+from fairtest.errors import CorpusError, MetricError, ModelError
 from fairtest.probes.probe import ProbeSet
 from fairtest.scoring.activations import fused_activations
 from fairtest.scoring.nadeem2021 import CAUSAL_NADEEM2021, score_nadeem2021
 from fairtest.scoring.prefix_tree import NODES, Chunk, Row, agrees, chunks, hidden_states
-from fairtest.scoring.prompts import common_prefix, prompt_lengths
-from fairtest.scoring.scores import CAUSAL_BOS, CAUSAL_NOBOS, ProbeScores, TextScore
+from fairtest.scoring.probe_rows import check_probe_set, longest_row, rows_of
+from fairtest.scoring.scores import CAUSAL_BOS, ProbeScores, TextScore
 from fairtest.specs import PRECISIONS
 from fairtest.training.blocks import blocks_of
-from fairtest.training.forward import MOST_UNKNOWN, CausalForward, TokenBatch, encode, require_embedded, unknown_share
+from fairtest.training.forward import MOST_UNKNOWN, CausalForward, TokenBatch, unknown_share
 from fairtest.training.models import LoadedModel
 
 OnBatch = Callable[[int, int], None]
@@ -58,37 +59,14 @@ def score_probe_set(
     require_causal(loaded)
     if protocol == CAUSAL_NADEEM2021:
         return score_nadeem2021(loaded, probes, batch_tokens=batch_tokens, precision=precision, on_batch=on_batch)
+    checked = check_probe_set(loaded, probes, protocol)
+    scores: list[TextScore] = []
+    done = 0
+    for block in checked.blocks():
+        told = None if on_batch is None else functools.partial(_tell, on_batch, done, checked.texts)
+        scores += _score_rows(loaded, block.rows, batch_tokens, told, block.starts, precision=precision)
+        done += block.texts
     roles = probes.roles
-    texts = [probe.prompt + probe.texts[role] for probe in probes.probes for role in roles]
-    rows = _rows(loaded, texts, protocol, None)
-    own = _own_starts(loaded, probes, protocol)
-    longest = _longest(loaded)
-    for index, row in enumerate(rows):
-        probe, role = probes.probes[index // len(roles)], roles[index % len(roles)]
-        if longest is not None and len(row) > longest:
-            raise ProbeError(
-                f"probe {probe.id!r} ({role}) has {len(row)} tokens, and model {loaded.source.name!r} reads at most"
-                f" {longest}",
-                where=f"probe set {probes.name!r}",
-                fix="shorten the text or leave the item out; a truncated text would get another item's score",
-            )
-        if len(row) <= own[index]:
-            raise ProbeError(
-                f"probe {probe.id!r} ({role}) has no token to score under protocol {protocol!r}",
-                where=f"probe set {probes.name!r}",
-                fix="give it a text that is longer",
-            )
-    starts = _shared_starts(rows, own, len(roles))
-    # Answers that a tokenizer does not know are few tokens after a long prompt: what is scored has its own share.
-    scored = [row[start - 1 :] for row, start in zip(rows, starts, strict=True)]
-    if (share := max(unknown_share(loaded.tokenizer, some) for some in (rows, scored))) > MOST_UNKNOWN:
-        raise ProbeError(
-            f"{share:.0%} of the tokens of probe set {probes.name!r} are unknown to the tokenizer of model"
-            f" {loaded.source.name!r} ({loaded.tokenizer.unk_token}), so scores would compare that one token",
-            where=f"probe set {probes.name!r}",
-            fix="use a model whose tokenizer knows this text",
-        )
-    scores = _score_rows(loaded, rows, batch_tokens, on_batch, starts, precision=precision)
     return ProbeScores(
         probe_set=probes.name,
         probe_digest=probes.digest,
@@ -123,7 +101,7 @@ def score_texts(
         MetricError: an unknown protocol.
         ModelError: a text is longer than the model reads, or the tokenizer has no BOS and no EOS token.
     """
-    return _score_rows(loaded, _rows(loaded, texts, protocol, max_length), batch_tokens, on_batch)
+    return _score_rows(loaded, rows_of(loaded, texts, protocol, max_length), batch_tokens, on_batch)
 
 
 def score_records(
@@ -144,7 +122,7 @@ def score_records(
         CorpusError: a text has no token, or the tokenizer does not know the texts.
         MetricError: a loss is not finite.
     """
-    whole = _rows(loaded, texts, CAUSAL_BOS, max_length if long_texts == "cut" else None)
+    whole = rows_of(loaded, texts, CAUSAL_BOS, max_length if long_texts == "cut" else None)
     blocks = [blocks_of(row, max_length, long_texts) for row in whole]
     rows = [tuple(block) for text_blocks in blocks for block in text_blocks]
     if (share := unknown_share(loaded.tokenizer, rows)) > MOST_UNKNOWN:
@@ -191,44 +169,8 @@ def require_causal(loaded: LoadedModel) -> None:
         )
 
 
-def _longest(loaded: LoadedModel) -> int | None:
-    longest: int | None = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
-    return longest
-
-
-def _rows(loaded: LoadedModel, texts: Sequence[str], protocol: str, max_length: int | None) -> list[Row]:
-    if protocol not in (CAUSAL_BOS, CAUSAL_NOBOS):
-        raise MetricError(
-            f"unknown scoring protocol {protocol!r}",
-            where="protocol",
-            fix=f"known protocols: {CAUSAL_BOS}, {CAUSAL_NOBOS}",
-        )
-    without = int(protocol == CAUSAL_NOBOS)
-    rows = encode(loaded.tokenizer, texts, max_length)
-    require_embedded(loaded, rows)
-    return [tuple(row[without:]) for row in rows]
-
-
-def _own_starts(loaded: LoadedModel, probes: ProbeSet, protocol: str) -> list[int]:
-    """Index in its row of the first token of every text that may be scored: one that is not the prompt's alone."""
-    roles = probes.roles
-    if not any(probe.prompt for probe in probes.probes):
-        return [1] * (len(probes) * len(roles))
-    prompts = [probe.prompt for probe in probes.probes for _ in roles]
-    texts = [probe.texts[role] for probe in probes.probes for role in roles]
-    bos = int(protocol == CAUSAL_BOS)
-    return [max(1, bos + count) for count in prompt_lengths(loaded.tokenizer, prompts, texts)]
-
-
-def _shared_starts(rows: Sequence[Row], own: Sequence[int], roles: int) -> list[int]:
-    """The same with all texts of a probe scored from the same character, that is after tokens that all of them have."""
-    starts: list[int] = []
-    for first in range(0, len(rows), roles):
-        start = min(own[first : first + roles])
-        if start > 1:
-            start = max(1, min(start, common_prefix(rows[first : first + roles])))
-        starts += [start] * roles
-    return starts
+def _tell(on_batch: OnBatch, before: int, total: int, done: int, _: int) -> None:
+    on_batch(before + done, total)
 
 
 def _score_rows(
@@ -247,7 +189,7 @@ def _score_rows(
     for row, start in found:
         if len(row) > start:
             begins.setdefault(row, []).append(start)
-    length, longest = max(map(len, begins), default=0), _longest(loaded)
+    length, longest = max(map(len, begins), default=0), longest_row(loaded)
     if longest is not None and length > longest:
         raise ModelError(
             f"a text has {length} tokens, and model {loaded.source.name!r} reads at most {longest}",
@@ -306,6 +248,7 @@ def _passes(
     With a trunk, rows are the cheaper way: most layers are not run at all for a row that was seen before.
     """
     if forward.has_trunk:
+        forward.warm(row[:-1] for row in rows)
         return _row_passes(forward, rows, batch_tokens)
     trees = list(chunks(rows, nodes_at_once))
     nodes = sum(len(tree.tokens) for tree in trees)
