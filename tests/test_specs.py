@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairtest.errors import SpecError
-from fairtest.specs import CDA, DP, Arm, Training, digest_of
+from fairtest.specs import CDA, DP, Arm, Training, digest_of, digest_of_lists
 
 
 def test_the_name_and_speed_settings_are_no_part_of_what_is_trained():
@@ -103,3 +103,11 @@ def test_whatever_changes_the_protection_is_another_arm(changes):
 )
 def test_whatever_changes_the_counterfactuals_is_another_arm(changes):
     assert digest_of(Arm(name="x", cda=CDA(**changes)).as_dict()) != digest_of(Arm(name="x", cda=CDA()).as_dict())
+
+
+@given(
+    st.lists(st.text(max_size=3), max_size=2),
+    st.lists(st.lists(st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False)))),
+)
+def test_a_digest_item_by_item_is_that_of_the_whole(head, lists):
+    assert digest_of_lists(head, *map(iter, lists)) == digest_of([*head, *lists])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from fairtest.errors import ProbeError
-from fairtest.specs import digest_of
+from fairtest.specs import digest_of_lists
 
 STEREOTYPE, ANTI_STEREOTYPE, UNRELATED = "stereotype", "anti_stereotype", "unrelated"
 
@@ -100,12 +100,13 @@ class ProbeSet:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of name, version and every item."""
-        items = [[p.id, p.axis, p.cluster, dict(p.texts)] for p in self.probes]
+        lists: list[Iterable[Any]] = [([p.id, p.axis, p.cluster, dict(p.texts)] for p in self.probes)]
         # What a set does not have is no part of its digest, so that it is the same before and after there were such.
-        further: list[Any] = [list(self.templates)] if self.templates else []
+        if self.templates:
+            lists.append(self.templates)
         if any(p.prompt or p.fields for p in self.probes):
-            further.append([[p.prompt, dict(p.fields)] for p in self.probes])
-        return digest_of([self.name, self.version, items, *further])
+            lists.append([p.prompt, dict(p.fields)] for p in self.probes)
+        return digest_of_lists([self.name, self.version], *lists)
 
     def only(self, axis: str) -> ProbeSet:
         """The items of one axis.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -54,8 +55,8 @@ def score_masked_probe_set(
             # there are takes far more memory than their scores.
             _require_known(forward, probes)
             total = sum(_distinct(asked) for block in blocks for asked in (_asked(forward, probes, block, wanted),))
-            scores: list[dict[str, float]] = []
-            counts: list[dict[str, int]] = []
+            scores = {role: array("d") for role in probes.roles}
+            counts = {role: array("q") for role in probes.roles}
             done = 0
             for block in blocks:
                 asked = _asked(forward, probes, block, wanted)
@@ -66,10 +67,9 @@ def score_masked_probe_set(
                     )
                 )
                 for by_role in asked:
-                    counts.append({role: len(by_role[role]) for role in probes.roles})
-                    scores.append(
-                        {role: wanted.combine([next(answers) for _ in by_role[role]]) for role in probes.roles}
-                    )
+                    for role in probes.roles:
+                        counts[role].append(len(by_role[role]))
+                        scores[role].append(wanted.combine([next(answers) for _ in by_role[role]]))
                 done += _distinct(asked)
     finally:
         loaded.model.train(was_training)
@@ -80,8 +80,8 @@ def score_masked_probe_set(
         ids=tuple(probe.id for probe in probes.probes),
         axes=tuple(probe.axis for probe in probes.probes),
         clusters=tuple(probe.cluster for probe in probes.probes),
-        log_probs={role: tuple(by_role[role] for by_role in scores) for role in probes.roles},
-        tokens={role: tuple(by_role[role] for by_role in counts) for role in probes.roles},
+        log_probs={role: tuple(found) for role, found in scores.items()},
+        tokens={role: tuple(found) for role, found in counts.items()},
         templates=probes.templates,
         fields=tuple(probe.fields for probe in probes.probes) if any(probe.fields for probe in probes.probes) else (),
     )

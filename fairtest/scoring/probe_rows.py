@@ -15,7 +15,7 @@ from fairtest.scoring.scores import CAUSAL_BOS, CAUSAL_NOBOS
 from fairtest.training.forward import MOST_UNKNOWN, encode, require_embedded, unknown_share
 from fairtest.training.models import LoadedModel
 
-PROBES_AT_ONCE = 2048  # as many as the largest published set of pairs has: token rows take most of the memory
+PROBES_AT_ONCE = 1024  # token rows take most of the memory
 
 
 @dataclass(frozen=True)

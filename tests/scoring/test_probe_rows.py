@@ -34,7 +34,8 @@ def test_blocks_change_no_score(loaded, monkeypatch, prompt, at_once):
     whole = score_probe_set(loaded, probe_set(prompt=prompt))
     monkeypatch.setattr(probe_rows, "PROBES_AT_ONCE", at_once)
     blocks = score_probe_set(loaded, probe_set(prompt=prompt))
-    assert blocks.tokens == whole.tokens and blocks.ids == whole.ids
+    assert blocks.tokens == whole.tokens
+    assert blocks.ids == whole.ids
     for role, values in whole.log_probs.items():
         assert blocks.log_probs[role] == pytest.approx(values, abs=1e-4)
 
