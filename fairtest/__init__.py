@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fairtest.errors import FairtestError
     from fairtest.experiments.arms import Arms, HeldOut, TunedArm
     from fairtest.experiments.checkpoint import Checkpoint
+    from fairtest.experiments.diagnosis import Diagnosis
+    from fairtest.experiments.diagnostics import diagnose
     from fairtest.experiments.experiment import Experiment
     from fairtest.gates.assertions import (
         assert_bias_within,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         assert_utility,
     )
     from fairtest.gates.decision import ThresholdWarning
+    from fairtest.gates.explain import Explanation, explain_amplification
     from fairtest.gates.fairness import Fairness
     from fairtest.gates.result import (
         Estimate,
@@ -47,8 +50,10 @@ _HOMES = {
     "CDA": "fairtest.specs",
     "Checkpoint": "fairtest.experiments.checkpoint",
     "DP": "fairtest.specs",
+    "Diagnosis": "fairtest.experiments.diagnosis",
     "Estimate": "fairtest.gates.result",
     "Experiment": "fairtest.experiments.experiment",
+    "Explanation": "fairtest.gates.explain",
     "FairtestError": "fairtest.errors",
     "Fairness": "fairtest.gates.fairness",
     "GateFailure": "fairtest.gates.result",
@@ -70,6 +75,8 @@ _HOMES = {
     "assert_no_regression": "fairtest.gates.assertions",
     "assert_privacy": "fairtest.gates.assertions",
     "assert_utility": "fairtest.gates.assertions",
+    "diagnose": "fairtest.experiments.diagnostics",
+    "explain_amplification": "fairtest.gates.explain",
 }
 
 __all__ = [
@@ -78,8 +85,10 @@ __all__ = [
     "Arm",
     "Arms",
     "Checkpoint",
+    "Diagnosis",
     "Estimate",
     "Experiment",
+    "Explanation",
     "Fairness",
     "FairtestError",
     "GateFailure",
@@ -101,6 +110,8 @@ __all__ = [
     "assert_no_regression",
     "assert_privacy",
     "assert_utility",
+    "diagnose",
+    "explain_amplification",
 ]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairtest.errors import FairtestError
-from fairtest.experiments.arms import Measured, TunedArm
+from fairtest.experiments.arms import Arms, Measured, TunedArm
 from fairtest.experiments.checkpoint import Checkpoint
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.gates.assertions import (
@@ -21,11 +21,17 @@ from fairtest.gates.assertions import (
 )
 from fairtest.gates.compare import require_arms
 from fairtest.gates.measure import measure
+from fairtest.gates.parts import parts_of
 from fairtest.gates.regression import regression
 from fairtest.gates.result import Estimate, GateResult
 from fairtest.settings import Settings
 from fairtest.specs import Arm
 from fairtest.store import Store
+
+if TYPE_CHECKING:
+    from fairtest.experiments.diagnosis import Diagnosis
+    from fairtest.experiments.grouping import By
+    from fairtest.gates.explain import Explanation
 
 _CURVE_POINTS = 50
 _TRAINING_SUMMARY = (
@@ -38,6 +44,8 @@ _TRAINING_SUMMARY = (
     "trained_parameters",
     "mean_clipped_share",
 )
+# Of a matched arm alone.
+_MATCH_SUMMARY = ("matched_step", "matched_loss", "target_loss", "reached")
 
 
 class Fairness:
@@ -67,6 +75,8 @@ class Fairness:
         self._progress = progress
         self.results: list[GateResult] = []
         self.measurements: list[dict[str, Any]] = []
+        self.explanations: list[dict[str, Any]] = []
+        self._diagnoses: dict[str, dict[str, Any]] = {}
         self._arms: dict[str, Measured] = {}
 
     def assert_no_amplification(
@@ -181,6 +191,46 @@ class Fairness:
         )
         return estimate
 
+    def explain_amplification(
+        self,
+        candidate: TunedArm | Arms,
+        reference: Measured | None = None,
+        *,
+        metric: str,
+        **parts: Measured | None,
+    ) -> Explanation:
+        """How much of an amplification comes with clipping, noise and training less; shown in the report and judged by
+        nobody (`fairtest.gates.explain.explain_amplification`).
+
+        Given all `arms`, it is their `dp` against their `baseline`, sampling included. Else `parts` that are not given
+        are those of the candidate, `clip_only()`, `noise_only()` and `matched()`; None leaves one out, and `shuffled`
+        divides sampling off.
+
+        Raises:
+            GateSetupError: no reference, or a part that there is not.
+            SpecError: the candidate is no arm that can be taken apart.
+        """
+        __tracebackhide__ = True
+        from fairtest.gates.explain import explain_amplification
+
+        dp, baseline, named = parts_of(candidate, reference, parts)
+        self._use(dp, baseline, *(arm for arm in named.values() if arm is not None))
+        found = explain_amplification(dp, baseline, metric=metric, settings=self.settings, **named)
+        self.explanations.append({**found.as_dict(), "test": self.test})
+        return found
+
+    def diagnose(self, arm: TunedArm, by: By = "group", **options: Any) -> Diagnosis:
+        """What training does to groups of units, step by step; drawn in the report and judged by nobody. `options` are
+        those of `fairtest.experiments.diagnostics.diagnose`.
+        """
+        __tracebackhide__ = True
+        from fairtest.experiments.diagnostics import diagnose
+
+        self._use(arm)
+        found = diagnose(arm, by, **options)
+        self._diagnoses[arm.name] = found.as_dict()
+        return found
+
     def record(self) -> dict[str, Any]:
         """Plain data of everything asked so far: gates, measurements, arms, runs used. Trains nothing."""
         ledger: dict[str, Any] = {}
@@ -192,8 +242,9 @@ class Fairness:
             "problem": "\n".join(problem for _, problem in told.values() if problem),
             "gates": [result.as_dict() for result in self.results],
             "measurements": list(self.measurements),
+            "explanations": list(self.explanations),
             "baselines": list(self.baselines),
-            "arms": {name: summary for name, (summary, _) in told.items()},
+            "arms": {name: {**summary, **self._diagnoses.get(name, {})} for name, (summary, _) in told.items()},
             "ledger": ledger,
         }
 
@@ -233,7 +284,11 @@ def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:
     return {
         "data": arm.experiment.describe(),
         "training": [
-            {**{name: row.get(name) for name in _TRAINING_SUMMARY}, "curve": _curve(arm.spec, row["losses"])}
+            {
+                **{name: row.get(name) for name in _TRAINING_SUMMARY},
+                **{name: row[name] for name in _MATCH_SUMMARY if name in row},
+                "curve": _curve(arm.spec, row["losses"]),
+            }
             for row in arm.train()
         ],
         "statement": None if statement is None else statement.as_dict(),

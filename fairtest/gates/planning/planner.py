@@ -12,6 +12,7 @@ from fairtest.experiments.experiment import Experiment
 from fairtest.gates.compare import require_arms
 from fairtest.gates.decision import require_finite, warn_of_unit
 from fairtest.gates.measure import gate_metric
+from fairtest.gates.parts import parts_of
 from fairtest.gates.planning.arms import PlannedArm, PlannedResult, Refuse
 from fairtest.gates.planning.basis import (
     Asked,
@@ -156,6 +157,24 @@ class Planner:
     def measure(self, arm: Measured, metric: str) -> PlannedResult:
         """Counts the runs; nothing is judged, so there is nothing to plan."""
         del metric
+        require_arms(arm)
+        self.note(arm)
+        return PlannedResult(self.refuse)
+
+    def explain_amplification(
+        self, candidate: Any, reference: Measured | None = None, *, metric: str, **parts: Measured | None
+    ) -> PlannedResult:
+        """Counts the runs; nothing is judged, so there is nothing to plan."""
+        dp, baseline, named = parts_of(candidate, reference, parts)
+        asked = [dp, baseline, *(arm for arm in named.values() if arm is not None)]
+        require_arms(*asked)
+        self._metric(metric, *asked)
+        self.note(*asked)
+        return PlannedResult(self.refuse)
+
+    def diagnose(self, arm: Measured, by: Any = "group", **options: Any) -> PlannedResult:
+        """Counts the runs; nothing is judged, so there is nothing to plan."""
+        del by, options
         require_arms(arm)
         self.note(arm)
         return PlannedResult(self.refuse)
