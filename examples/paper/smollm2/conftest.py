@@ -16,7 +16,7 @@ WORDS = 25
 
 
 def data_directory() -> Path:
-    return Path(os.environ.get("FAIRTEST_DATA_DIR") or HERE.parent.parent.parent / "shared" / "data").resolve()
+    return Path(os.environ.get("FAIRTEST_DATA_DIR") or HERE.parent.parent.parent.parent / "shared" / "data").resolve()
 
 
 @pytest.fixture(autouse=True, scope="session")
