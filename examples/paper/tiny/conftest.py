@@ -1,4 +1,4 @@
-"""Makes the private corpus from the generator, whose share of stereotype is known: .65, where the model has seen .85."""
+"""Makes the private corpus from the generator, whose share of stereotype is known: .65, the model has seen .85."""
 
 from pathlib import Path
 
