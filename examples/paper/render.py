@@ -1,0 +1,216 @@
+"""Writes a study's results from its report: `python examples/paper/render.py tiny --out docs/results/paper-tiny.md`.
+
+The three questions are answered first, each from gates and intervals alone; then the table as in the paper, what the
+amplification is made of, and the whole report. With --against FILE.json the numbers are compared with those of an
+earlier run, and the exit status is 1 where a verdict or a number differs by more than rounding.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+from study import rows, study_of
+
+from fairtest.gates.explain import would_show
+from fairtest.gates.result import Estimate
+from fairtest.reports.document import write_text
+from fairtest.reports.markdown import escape, render, table
+from fairtest.reports.reading import read_document
+from fairtest.reports.study import study_table
+
+HERE = Path(__file__).parent
+ROUNDING = 1e-3
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("size", help="a directory beside this file: tiny, smollm2, full")
+    parser.add_argument("--out", type=Path, required=True, help="the Markdown file; the report is copied beside it")
+    parser.add_argument("--against", type=Path, help="an earlier report.json whose numbers should come out again")
+    options = parser.parse_args(arguments)
+    directory = HERE / options.size
+    document = read_document(directory / ".fairtest" / "report" / "report.json")
+    before = None if options.against is None else read_document(options.against)
+    write_text(options.out, page(document, study_of(directory)))
+    write_text(options.out.with_suffix(".json"), json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    return 0 if before is None else compare(document, before)
+
+
+def page(document, study):
+    """The whole page."""
+    metrics, written = study["metrics"], study.get("written", {})
+    whole = render(document, title="The whole report", command=study["command"]).replace("\n## ", "\n### ")
+    lines = [f"# {study['title']}", "", "Made by:", "", f"    {study['command']}", ""]
+    lines += ["## The three questions", ""]
+    for claim, answers in (
+        ("Does privacy amplify bias here?", amplified(document, study)),
+        ("Why?", causes(document)),
+        ("Does CDA undo it?", cured(document, study)),
+        ("What do naive copies cost?", copies(document, study)),
+    ):
+        lines += [f"### {claim}", "", *answers, ""]
+    names = rows(study)
+    lines += [study_table(document, metrics=list(metrics), rows=names, reference=study["reference"],
+                          title="Sentence scoring"), ""]  # fmt: skip
+    if written:
+        shown = {name: names[name] for name in study.get("written_arms", names)}
+        lines += [study_table(document, metrics=list(written), rows=shown, reference=study["reference"],
+                              title="What the model writes"), ""]  # fmt: skip
+    if language := study.get("language"):
+        lines += [study_table(document, metrics=language, rows=names, reference=study["reference"],
+                              title="Language"), ""]  # fmt: skip
+    lines += ["#" + whole]
+    return "\n".join(lines)
+
+
+def gates_of(document, kind, candidate, reference):
+    return [
+        gate
+        for gate in document["gates"]
+        if (gate["gate"], gate["candidate"], gate["reference"]) == (kind, candidate, reference) and gate["change"]
+    ]
+
+
+def told(change, confidence):
+    """What an interval says of zero, and what would have been seen where it says nothing."""
+    if change["low"] > 0:
+        return "further from the target"
+    if change["high"] < 0:
+        return "nearer to the target"
+    seen = would_show(Estimate(change["value"], change["low"], change["high"]), confidence)
+    return f"not told from none (a change of {seen:.2g} would have been)" if math.isfinite(seen) else "not told"
+
+
+def numbers(change):
+    return Estimate(change["value"], change["low"], change["high"]).text(sign=True)
+
+
+def compared(document, study, kind, against, header):
+    """A row a metric and budget: against the baseline, the matched baseline, the pretrained model."""
+    found = []
+    for metric in (*study["metrics"], *study.get("written", {})):
+        for epsilon in study["epsilons"]:
+            candidate = f"{kind}_eps{epsilon:g}"
+            cells = []
+            for reference in against:
+                name = reference.format(epsilon=f"{epsilon:g}")
+                gates = [g for g in gates_of(document, "no_amplification", candidate, name) if g["metric"] == metric]
+                cells.append(
+                    f"{numbers(gates[0]['change'])}: {told(gates[0]['change'], gates[0]['confidence'])};"
+                    f" {gates[0]['verdict']}"
+                    if gates
+                    else "-"
+                )
+            if set(cells) != {"-"}:
+                found.append([metric, f"{epsilon:g}", *cells])
+    return table(("metric", "epsilon", *header), found)
+
+
+def amplified(document, study):
+    against = ("baseline", "baseline_matched_dp_eps{epsilon}", "pretrained")
+    header = ("against no DP", "against no DP with the same loss", "against the pretrained model")
+    about = "Change of the distance from the target under DP without CDA, its 95% interval, what that says of zero, and"
+    lines = [
+        f"{about} the verdict on the increase that the study allows.",
+        "",
+        *compared(document, study, "dp", against, header),
+        "",
+    ]
+    lines += [
+        f"- {escape(gate['metric'])}: {escape(gate['finding'])}."
+        for gate in document["gates"]
+        if gate["gate"] == "no_amplification" and gate.get("finding") and gate["reference"] == study["reference"]
+    ]
+    return lines
+
+
+def causes(document):
+    lines = []
+    for one in document.get("explanations", ()):
+        lines.append(f"**{escape(one['metric'])}**, {escape(one['candidate'])} against {escape(one['reference'])}:")
+        lines += ["", *(f"- {escape(sentence)}" for sentence in one["sentences"]), ""]
+    gaps = []
+    for name, arm in document["arms"].items():
+        for series in arm.get("diagnostics") or ():
+            points = [(group, values) for group, values in series["groups"].items() if values]
+            if points:
+                ends = "; ".join(f"{g}: {v[0][1]:.3g} to {v[-1][1]:.3g}" for g, v in points)
+                gaps.append((name, f"{series['name']} ({series['unit']})", ends))
+    if gaps:
+        lines += ["Sub-groups while they are trained, first look to last look (before the update of a step):", ""]
+        lines += table(("arm", "quantity", "groups"), gaps)
+        notes = [(name, arm["diagnostics_note"]) for name, arm in document["arms"].items() if arm.get("diagnostics")]
+        lines += ["", *(f"- {escape(name)}: {escape(note)}" for name, note in notes)]
+    return lines or ["Nothing was taken apart."]
+
+
+def cured(document, study):
+    lines = ["DP with CDA, against the same budget without it and against no DP:", ""]
+    found = []
+    for metric in (*study["metrics"], *study.get("written", {})):
+        for epsilon in study["epsilons"]:
+            cured, plain = f"dp_cda_eps{epsilon:g}", f"dp_eps{epsilon:g}"
+            gates = [g for g in gates_of(document, "mitigated", cured, plain) if g["metric"] == metric]
+            others = [g for g in gates_of(document, "no_amplification", cured, "baseline") if g["metric"] == metric]
+            utility = [g for g in gates_of(document, "utility", cured, "baseline") if g["metric"] == "perplexity ratio"]
+            if gates:
+                found.append(
+                    [
+                        metric,
+                        f"{epsilon:g}",
+                        f"{numbers(gates[0]['change'])}: {told(gates[0]['change'], gates[0]['confidence'])}",
+                        f"{gates[0]['verdict']}"
+                        + (f" ({gates[0]['reason']})" if gates[0]["verdict"] != "PASS" else ""),
+                        f"{numbers(others[0]['change'])}: {others[0]['verdict']}" if others else "-",
+                        f"{utility[0]['change']['value']:.3g}: {utility[0]['verdict']}" if utility else "-",
+                    ]
+                )
+    header = ("metric", "epsilon", "change by CDA", "mitigated", "against no DP", "perplexity ratio to no DP")
+    return [*lines, *table(header, found)]
+
+
+def copies(document, study):
+    lines = []
+    for epsilon in study["copies"]:
+        statement = (document["arms"].get(f"copies_eps{epsilon:g}") or {}).get("statement")
+        if statement:
+            records = statement["units"] - statement["copies"]
+            lines.append(
+                "Counterfactuals as records of their own, with noise for a claimed epsilon of"
+                f" {statement['epsilon_claimed']:.3g}: {statement['copies']} copies beside {records} records. For the"
+                f" person behind a record and its copy epsilon is **{statement['epsilon']:.3g}**, at delta"
+                f" {statement['delta']:.2g}. As a second view of its unit, a counterfactual costs no epsilon."
+            )
+    return lines or ["Not part of this size of the study."]
+
+
+def compare(document, before):
+    """Says how far the numbers are from an earlier run's."""
+
+    def values(one):
+        found = {}
+        for row in one["measurements"]:
+            found["level", row["arm"], row["metric"]] = row["value"]
+        for gate in one["gates"]:
+            key = (gate["gate"], gate["candidate"], gate["reference"], gate["metric"])
+            found[key] = (gate["change"] or {}).get("value")
+            found[("verdict", *key)] = gate["verdict"]
+        return found
+
+    ours, theirs = values(document), values(before)
+    other = sorted(map(str, ours.keys() ^ theirs.keys()))
+    largest, verdicts = 0.0, []
+    for key in ours.keys() & theirs.keys():
+        if isinstance(ours[key], float) and isinstance(theirs[key], float):
+            largest = max(largest, abs(ours[key] - theirs[key]))
+        elif ours[key] != theirs[key]:
+            verdicts.append(str(key))
+    print(f"{len(ours)} numbers and verdicts; largest difference {largest:.2g}; other verdicts: {len(verdicts)};"
+          f" in one run only: {len(other)}")  # fmt: skip
+    return 1 if verdicts or other or largest > ROUNDING else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
