@@ -64,6 +64,8 @@ class Settings:
         executor: what trains several runs at once: "processes" (`workers` of them), or one that a package brings.
         train: "auto" trains what is not in the store, "never" refuses to, "always" trains each run anew once a session.
         baseline_dir: where the values lie that `assert_no_regression` compares with; belongs into your repository.
+        store_frozen_layers: what layers that do not train put out is kept in the store, for all arms, seeds and later
+            sessions; false: in memory only. Such entries give the texts away nearly. No result depends on it.
         cache_dir: the store. report_dir: where reports are written.
     """
 
@@ -116,6 +118,7 @@ class Settings:
     executor: str = "processes"
     train: str = "auto"
     baseline_dir: str = "fairtest-baselines"
+    store_frozen_layers: bool = True
     cache_dir: str = ".fairtest"
     report_dir: str = ".fairtest/report"
     origin: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -234,13 +237,21 @@ def layered(*layers: tuple[str, Mapping[str, Any], Path | None]) -> Settings:
 def _refuse_without_effect(values: Mapping[str, Any]) -> None:
     """A setting that would be ignored is an error, not a surprise."""
     lora = values.get("trainable", Settings.trainable) == "lora"
-    drawn = values.get("cda_mode") == "substitute" or values.get("cda_counterfactuals") == "one"
+    drawn = (
+        values.get("cda_mode") == "substitute"
+        or values.get("cda_counterfactuals") == "one"
+        or values.get("cda_fraction", Settings.cda_fraction) < 1
+    )
     for name, useless, instead in (
         ("lora_rank", not lora, 'set trainable = "lora", or leave it out'),
         ("lora_layers", not lora, 'set trainable = "lora", or leave it out'),
         ("epochs", values.get("steps") is not None, "give steps or epochs, not both"),
         ("max_seeds", values.get("seeds") != AUTO, 'set seeds = "auto", or leave it out'),
-        ("cda_seed", not drawn, 'set cda_mode = "substitute" or cda_counterfactuals = "one", or leave it out'),
+        (
+            "cda_seed",
+            not drawn,
+            'set cda_mode = "substitute", cda_counterfactuals = "one" or cda_fraction below 1, or leave it out',
+        ),
     ):
         if name in values and useless:
             raise SettingsError(f"setting {name!r} has no effect here", where="settings", fix=instead)

@@ -62,7 +62,9 @@ def test_an_unknown_setting_is_an_error_with_a_suggestion():
      ("long_texts", "drop"), ("long_texts", True), ("precision", "float16"), ("precision", 32),
      ("gradient_checkpointing", 1), ("gradient_checkpointing", "yes"), ("lr_schedule", "step"), ("batch_size", 0),
      ("learning_rate", -1e-3), ("trainable", "some"), ("cda_axes", ("height",)), ("cda_axes", "gender"),
-     ("cda_mode", "double"),     ("cda_mode", True), ("cda_counterfactuals", "all"), ("cda_seed", 1.5)],
+     ("cda_mode", "double"),     ("cda_mode", True), ("cda_counterfactuals", "all"), ("cda_seed", 1.5),
+     ("cda_fraction", 0), ("cda_fraction", 1.5), ("cda_fraction", "half"), ("cda_fraction", True),
+     ("store_frozen_layers", 0), ("store_frozen_layers", "no")],
 )  # fmt: skip
 def test_a_value_that_cannot_be_is_refused_by_name(name, value):
     with pytest.raises(SettingsError) as caught:

@@ -172,8 +172,8 @@ class BuiltIn:
         torch.set_num_threads(settings.threads or os.cpu_count() or 1)
         loaded = load_model(self._inputs.source, spec.training, seed=seed)
         if self._trunk_cache is None:
-            experiment = self._experiment
-            self._trunk_cache = TrunkCache(store=experiment.store, work=experiment.progress.work)
+            store = self._experiment.store if settings.store_frozen_layers else None
+            self._trunk_cache = TrunkCache(store=store, work=self._experiment.progress.work)
         trained = settings.training.trained_layers
         if trained is None:
             return loaded

@@ -108,4 +108,8 @@ def test_substitutions_that_are_cut_off_fail_the_arm(make):
 def test_a_seed_that_nothing_is_drawn_with_is_an_error():
     with pytest.raises(SettingsError, match="'cda_seed' has no effect here"):
         layered(("p.toml", {"cda_seed": 3}, None))
+    with pytest.raises(SettingsError, match="cda_fraction below 1"):
+        layered(("p.toml", {"cda_seed": 3, "cda_fraction": 1.0}, None))
     assert layered(("p.toml", {"cda_seed": 3, "cda_mode": "substitute"}, None)).cda.seed == 3
+    share = layered(("p.toml", {"cda_seed": 3, "cda_fraction": 0.5}, None)).cda
+    assert (share.seed, share.fraction) == (3, 0.5)

@@ -70,6 +70,17 @@ def test_a_later_session_runs_no_frozen_layer_again(records, tmp_path, computed,
     assert {entry.digest for entry in trunks(tmp_path)} == {entry.digest for entry in stored}
 
 
+def test_a_store_that_may_not_hold_them_holds_none_and_the_run_is_the_same(records, tmp_path, computed):
+    runs = {}
+    for kept in (True, False):
+        store = tmp_path / str(kept)
+        made = experiment(records, store, seeds=1, store_frozen_layers=kept)
+        runs[kept] = (Arms(made).baseline.identity, Arms(made).baseline.train()[0]["losses"])
+        assert bool(trunks(store)) == kept
+    assert computed
+    assert runs[True] == runs[False]
+
+
 def test_scores_are_those_of_whole_models(records, tmp_path, monkeypatch):
     kept = Arms(experiment(records, tmp_path / "kept", seeds=1)).baseline.scores("templates", "gender")
     monkeypatch.setattr("fairtest.training.trunk.split_trunk", lambda *_, **__: None)
