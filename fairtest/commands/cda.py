@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fairtest.specs import AUGMENTATION_AXES, AUGMENTATION_MODES, AXIS_FILES, COUNTERFACTUALS
 
+# What is written has a line for every view, so that copies as records are what two_sided gives, read without `record`.
+_MODES = tuple(mode for mode in AUGMENTATION_MODES if mode != "naive_copies")
 _CORPUS = (
     "a .txt, .jsonl, .ndjson, .json, .csv, .tsv or .parquet file, a directory of datasets.save_to_disk, or"
     " hf:owner/name[/configuration][:split]"
@@ -70,10 +72,18 @@ def _add_cda_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mode",
-        choices=AUGMENTATION_MODES,
+        choices=_MODES,
         default="two_sided",
         help="two_sided (the default): counterfactuals are further views of a record; substitute: a record has one, of"
         " a group that is drawn",
+    )
+    parser.add_argument(
+        "--fraction",
+        type=_share,
+        default=1.0,
+        metavar="SHARE",
+        help="the share of the records that are augmented, above 0 and at most 1 (default 1); which ones is drawn by"
+        " their texts",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (default 0)")
     parser.add_argument(
@@ -82,6 +92,16 @@ def _add_cda_options(parser: argparse.ArgumentParser) -> None:
         default="each",
         help="of an axis of three groups or more: one for each other group (the default), or one that is drawn",
     )
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, got {text}")
+    return value
+
+
+_share.__name__ = "number"  # argparse names it in its message
 
 
 def _whole(smallest: int) -> Callable[[str], int]:

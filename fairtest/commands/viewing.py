@@ -7,7 +7,8 @@ import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from fairtest.augmentation import RecordViews, load_axis, record_views
+from fairtest.augmentation import RecordViews, View, load_axis, record_views
+from fairtest.augmentation.fraction import NOT_CHOSEN, chosen
 from fairtest.corpora.formats import Meter, Row
 from fairtest.corpora.readers import row_fields, row_text, stream_rows
 from fairtest.errors import CorpusError, SpecError
@@ -36,6 +37,7 @@ def requested(options: argparse.Namespace) -> CDA:
             mode=options.mode,
             names=options.names,
             counterfactuals=options.counterfactuals,
+            fraction=options.fraction,
             seed=options.seed,
             allow_unchanged=True,  # the command says it in its own words
         )
@@ -57,7 +59,11 @@ def viewed(options: argparse.Namespace, cda: CDA) -> Generator[Viewed, None, Non
     position = -1
     for position, row in enumerate(_followed(rows, meter)):
         text = _text(row, options.field)
-        yield Viewed(position, row, text, record_views(text, cda, row_fields(row, options.field)))
+        if chosen(cda, [text]):
+            found = record_views(text, cda, row_fields(row, options.field))
+        else:
+            found = RecordViews((View(0, text),), NOT_CHOSEN)
+        yield Viewed(position, row, text, found)
     if position < 0:
         raise CorpusError("the corpus has no records", where=label, fix="give a source with at least one text")
 

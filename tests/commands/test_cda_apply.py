@@ -13,8 +13,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from fairtest.augmentation import augment_dataset
+from fairtest.augmentation.fraction import NOT_CHOSEN
 from fairtest.commands.viewing import viewed
 from fairtest.corpora.readers import read_corpus
+from fairtest.specs import CDA
+
+datasets.disable_progress_bars()
 
 TERM, NO_TERM, EMPTY, FALSE = "She met her brother.", "The sky is blue.", " ", "She was pregnant."
 SWAPPED = "He met his sister."
@@ -62,6 +67,40 @@ def test_the_coverage_and_the_privacy_unit_are_told_on_standard_error(run, corpu
         '"record", or with the column that names your users or documents; as records of\n'
         "their own, a claimed epsilon would not hold.\n"
     )
+
+
+def test_a_share_of_the_records_is_augmented_and_the_same_as_of_a_dataset(run, tmp_path):
+    texts = [f"She met {count} friends." for count in range(60)]
+    corpus = write(tmp_path / "in.jsonl", [{"text": text} for text in texts])
+    written = {}
+    for fraction in ("0.5", "0.9"):
+        out = tmp_path / f"out-{fraction}.jsonl"
+        assert run("cda", "apply", corpus, out, "--fraction", fraction, "--seed", "3").status == 0
+        written[fraction] = [(row["text"], row["view"], row["reason"]) for row in lines_of(out)]
+        cda = CDA(fraction=float(fraction), seed=3)
+        rows = augment_dataset(datasets.Dataset.from_dict({"text": texts}), cda)
+        assert written[fraction] == [(row["text"], row["view"], row["reason"]) for row in rows]
+    half, most = ({text for text, view, _ in rows if view} for rows in written.values())
+    assert 15 < len(half) < 45
+    assert half < most
+    assert sum(reason == NOT_CHOSEN for _, _, reason in written["0.5"]) == 60 - len(half)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--fraction", "0"), "must be above 0 and at most 1, got 0"),
+        (("--fraction", "1.5"), "must be above 0 and at most 1, got 1.5"),
+        (("--fraction", "nan"), "must be above 0 and at most 1, got nan"),
+        (("--fraction", "half"), "invalid number value: 'half'"),
+        (("--mode", "naive_copies"), "invalid choice: 'naive_copies'"),
+    ],
+)
+def test_a_share_that_cannot_be_and_copies_without_their_records_are_refused(run, corpus, tmp_path, arguments, told):
+    ran = run("cda", "apply", corpus, tmp_path / "out.jsonl", *arguments)
+    assert ran.status == 2
+    assert told in ran.err
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "ndjson", "csv", "tsv", "parquet"])
