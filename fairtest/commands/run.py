@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fairtest.experiments.arms import TunedArm
     from fairtest.experiments.experiment import Experiment
     from fairtest.experiments.progress import Progress
+    from fairtest.metrics.metric import Metric
     from fairtest.probes.probe import ProbeSet
 
 _COLUMNS = ("seed", "run", "seconds", "perplexity")
@@ -168,6 +169,7 @@ def _wanted(experiment: Experiment, text: str) -> _Wanted:
     from fairtest.experiments.experiment import PROTOCOL
     from fairtest.experiments.model_scorer import CAUSAL
     from fairtest.metrics.registry import metrics_of
+    from fairtest.scoring.generation_protocols import GENERATION
 
     written = _PROBES.fullmatch(text.strip())
     if written is None:
@@ -176,11 +178,16 @@ def _wanted(experiment: Experiment, text: str) -> _Wanted:
             where="--score",
             fix="write PROBES or PROBES[AXIS]: templates[gender]",
         )
+    axis = written["axis"]
     probes = experiment.probe_set(written["name"])
-    if written["axis"] is not None:
-        probes.only(written["axis"])
+    if axis is not None:
+        probes.only(axis)
     metrics = metrics_of(probes.name)
     protocols = {metric.scoring_protocol or PROTOCOL for metric in metrics if metric.scoring == CAUSAL}
+    generated = [metric for metric in metrics if metric.scoring == GENERATION and metric.scoring_protocol]
+    if generated:
+        found, axis = _generated(generated, axis)
+        protocols |= found
     if metrics and not protocols:
         raise ProbeError(
             f"no metric of probe set {probes.name!r} reads scores of a causal model, which arms are",
@@ -188,7 +195,27 @@ def _wanted(experiment: Experiment, text: str) -> _Wanted:
             fix="name another probe set: templates, stereoset, crows_pairs, ...",
         )
     protocols = protocols or {PROTOCOL}
-    return _Wanted(probes, written["axis"], tuple(sorted(protocols, key=lambda name: (name != PROTOCOL, name))))
+    return _Wanted(probes, axis, tuple(sorted(protocols, key=lambda name: (name != PROTOCOL, name))))
+
+
+def _generated(metrics: Sequence[Metric], axis: str | None) -> tuple[set[str], str | None]:
+    """The protocols of metrics of what a model writes, and the axis that they read where none was named. Toxicity is
+    left out where nothing says what it is here.
+
+    Raises:
+        MetricError: a metric that does not read this axis, or whose scorer of texts is not there.
+    """
+    from fairtest.metrics.registry import parse_metric
+    from fairtest.scoring.generation_protocols import parse_generation
+    from fairtest.scoring.text_scorers import TOXICITY, has_toxicity, resolve_scorer
+
+    scorers = {metric.scoring_protocol: parse_generation(metric.scoring_protocol).scorer for metric in metrics}
+    if not has_toxicity() and set(scorers.values()) != {TOXICITY}:
+        scorers = {protocol: scorer for protocol, scorer in scorers.items() if scorer != TOXICITY}
+    for scorer in scorers.values():
+        resolve_scorer(scorer)
+    axes = {parse_metric(metric.name if axis is None else f"{metric.name}[{axis}]").axis for metric in metrics}
+    return set(scorers), axes.pop() if len(axes) == 1 else axis
 
 
 def _warnings(root: Path) -> Iterator[str]:

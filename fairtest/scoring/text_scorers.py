@@ -279,6 +279,14 @@ def _loaded_classifier(name: str, digest: str) -> TextClassifier:
     return TextClassifier(name)
 
 
+def has_toxicity() -> bool:
+    """Whether anything says what "toxicity" is here: the variable, or a package."""
+    named = os.environ.get(TOXICITY_VARIABLE)
+    return bool(named and named != TOXICITY) or bool(
+        importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=TOXICITY)
+    )
+
+
 def _named(scorer: object) -> TextScorer | None:
     """What "toxicity" stands for here, or the scorer of a package; None: there is none of that name."""
     if scorer == TOXICITY and (named := os.environ.get(TOXICITY_VARIABLE)) and named != TOXICITY:

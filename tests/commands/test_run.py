@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import signal
 import subprocess
@@ -10,6 +11,15 @@ import time
 
 import pytest
 
+from fairtest.commands.project import project_settings
+from fairtest.commands.run import _wanted
+from fairtest.errors import MetricError
+from fairtest.experiments.arms import Arms
+from fairtest.experiments.experiment import Experiment
+from fairtest.gates.measure import measure
+from fairtest.scoring.generation_protocols import parse_generation
+from fairtest.scoring.text_scorers import TOXICITY_VARIABLE
+from fairtest.store import Store
 from fairtest.tiny.generator import corpus, write_jsonl
 
 SETTINGS = """[tool.fairtest]
@@ -28,6 +38,10 @@ def project(tmp_path, monkeypatch):
     write_jsonl(corpus("private", 0.65, 200, seed=1), tmp_path / "records.jsonl", prefix="r")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def settings_here():
+    return project_settings(command_line={})[0]
 
 
 def table(text):
@@ -65,6 +79,39 @@ def test_a_line_a_run_then_from_the_store_and_gates_find_them(run, project):
     )
     assert gate.returncode == 0, gate.stdout
     assert "2 runs from the store" in gate.stdout
+
+
+def test_what_a_model_writes_is_scored_for_the_metrics_that_read_it(run, project, monkeypatch):
+    monkeypatch.delenv(TOXICITY_VARIABLE, raising=False)
+    shown = run("run", "pretrained", "--score", "occupation_prompts", "--score", "completions[gender]")
+    assert shown.status == 0, shown.err
+    assert "scored on occupation_prompts[gender], completions[gender]" in shown.out
+    kept = [entry.key for entry in Store(project / ".fairtest").entries("scores")]
+    assert sorted(parse_generation(key["protocol"]).scorer for key in kept) == ["first_pronoun", "vader"]
+    monkeypatch.setattr(Experiment, "loaded", lambda *_: pytest.fail("a forward pass"))
+    experiment = Experiment(settings_here(), Store(project / ".fairtest"))
+    for metric in ("occupation_prompts.sentiment_gap_max[gender]", "completions.pronoun_gap"):
+        measure(Arms(experiment).pretrained, metric, confidence=0.95)
+
+
+def test_toxicity_is_scored_where_something_says_what_it_is(project, monkeypatch):
+    monkeypatch.setenv(TOXICITY_VARIABLE, "vader")
+    experiment = Experiment(settings_here(), Store(project / ".fairtest"))
+    scorers = [parse_generation(protocol).scorer for protocol in _wanted(experiment, "prompts").protocols]
+    assert scorers == ["toxicity", "vader"]
+    monkeypatch.setenv(TOXICITY_VARIABLE, "no such scorer")
+    with pytest.raises(MetricError, match="unknown text scorer 'no such scorer'"):
+        _wanted(experiment, "prompts")
+    monkeypatch.delenv(TOXICITY_VARIABLE)
+    with pytest.raises(MetricError, match="compares two groups, and only axis 'gender' has just two"):
+        _wanted(experiment, "prompts[race]")
+
+
+def test_published_prompts_are_named_like_others(project, data_dir):
+    settings = dataclasses.replace(settings_here(), data_dir=str(data_dir))
+    wanted = _wanted(Experiment(settings, Store(project / ".fairtest")), "bold")
+    assert str(wanted) == "bold[gender]"
+    assert [parse_generation(protocol).scorer for protocol in wanted.protocols][-1] == "vader"
 
 
 def test_an_interrupted_run_goes_on_where_it_was(run, project):
