@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from fairtest.errors import FairtestError, SpecError
+from fairtest.experiments.ablations import PARTS
 from fairtest.experiments.arms import Arms, TunedArm, custom_arm
 from fairtest.experiments.checkpoint import Checkpoint
 from fairtest.experiments.experiment import PROTOCOL, Experiment
@@ -356,7 +357,8 @@ def test_a_planner_has_every_helper_of_a_fairness_fixture():
     assert helpers <= set(dir(Planner))
 
 
-PLAIN = {"name", "tuned", "kind", "start_known", "seeds", "available_seeds", "identity", "limited", "start"}
+# Plain facts, and other arms, which are planned as well (those of PARTS in test_planned_ablations).
+PLAIN = {"name", "tuned", "kind", "start_known", "seeds", "available_seeds", "identity", "limited", "start", *PARTS}
 
 
 @pytest.mark.parametrize("name", sorted({name for name in dir(TunedArm) if not name.startswith("_")} - PLAIN))
