@@ -59,6 +59,7 @@ class Settings:
         undecided: what an UNDECIDED verdict does to its test: "fail", "warn", "pass", "skip"; "auto" fails where the
             environment variable CI is set and warns elsewhere.
         threads: CPU threads for torch; 0: all cores.
+        device: what arms are trained and scored on: "cpu", "cuda" or "cuda:N". It is no part of a run's key.
         workers: processes that train the seeds of an arm side by side, each with `threads` threads and a model of its
             own.
         executor: what trains several runs at once: "processes" (`workers` of them), or one that a package brings.
@@ -114,6 +115,7 @@ class Settings:
     family: str = "show"
     undecided: str = "auto"
     threads: int = 0
+    device: str = "cpu"
     workers: int = 1
     executor: str = "processes"
     train: str = "auto"
@@ -143,6 +145,8 @@ class Settings:
         ):
             if getattr(self, name) not in choices:
                 raise _bad(self, name, f"one of {', '.join(choices)}")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise _bad(self, "device", '"cpu", "cuda" or "cuda:N"')
         _check_seeds(self)
         _check_unit(self)
         _check_arms(self)

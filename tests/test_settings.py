@@ -203,3 +203,9 @@ def test_an_arm_that_cannot_be_is_an_error_of_the_setting_where_it_was_given(val
     assert message in caught.value.what
     assert caught.value.where == place
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "mps", ""])
+def test_an_unknown_device_is_refused(device):
+    with pytest.raises(SettingsError, match="device"):
+        Settings(device=device)

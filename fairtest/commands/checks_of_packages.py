@@ -127,6 +127,8 @@ def _torch(settings: Settings | None) -> Check:
     device = "no GPU: training runs on the CPU"
     if torch.cuda.is_available():
         device = f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name(0)}"
+        if settings is None or settings.device == "cpu":
+            device += ' (not used: set device = "cuda")'
     each = "" if workers == 1 else f" in each of {workers} workers"
     text = f"torch runs {threads} thread(s){each} on {cores} core(s); {device}"
     if threads * workers > cores:

@@ -49,6 +49,14 @@ def derived(spec: Arm, part: str) -> Arm:
     return Arm(name=name, training=spec.training, dp=spec.dp, cda=spec.cda, ablation=part)
 
 
+def why_no_claim(spec: Arm) -> str | None:
+    """Why a part of a DP arm has no privacy statement though it has a `dp`; None of other arms."""
+    if spec.dp is None or spec.private:
+        return None
+    what = {CLIP_ONLY: "its clipping without its noise", NOISE_ONLY: "its noise without its clipping"}
+    return f"{spec.name} is a part of a DP arm, {what[spec.ablation or '']}, and claims no privacy"
+
+
 def prepare_noise(claims: Claims, spec: Arm) -> None:
     """Works out once what noise and clipping of all seeds share."""
     if spec.dp is not None:

@@ -165,12 +165,12 @@ class BuiltIn:
         """The pretrained model with what the arm trains marked, before any step."""
         import torch
 
-        from fairtest.training.models import decoder_layers, load_model
+        from fairtest.training.models import decoder_layers, load_model, move
         from fairtest.training.trunk import TrunkCache, split_trunk
 
         settings = self._experiment.settings
         torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-        loaded = load_model(self._inputs.source, spec.training, seed=seed)
+        loaded = move(load_model(self._inputs.source, spec.training, seed=seed), settings.device)
         if self._trunk_cache is None:
             store = self._experiment.store if settings.store_frozen_layers else None
             self._trunk_cache = TrunkCache(store=store, work=self._experiment.progress.work)

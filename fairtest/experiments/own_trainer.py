@@ -170,13 +170,14 @@ class OwnTrainer:
         """A model of one run that nothing else holds."""
         if run is None:
             return self._pretrained.fresh(spec, seed, None)
-        from fairtest.training.models import load_model
+        from fairtest.training.models import load_model, move
 
         _set_threads(self._experiment.settings.threads)
         for name in run.files:
             run.file(name)  # as it was written
         place = str(run.path / _KEPT)
-        return load_model(ModelSource(f"{spec.name} seed {seed}", "directory", place, run.digest))
+        loaded = load_model(ModelSource(f"{spec.name} seed {seed}", "directory", place, run.digest))
+        return move(loaded, self._experiment.settings.device)
 
     def _called(self, spec: Arm, units: tuple[UnitViews, ...], seed: int, scratch: Path, where: str) -> object:
         try:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from fairtest.errors import warn_user
+from fairtest.experiments.ablations import why_no_claim
 from fairtest.experiments.arms import Measured, TunedArm
 from fairtest.experiments.checkpoint import Checkpoint
 from fairtest.gates.compare import require_arms, scope
@@ -117,6 +118,9 @@ def judge_privacy_claim(
         release=release,
         allow_repeated=allow_repeated,
     )
+    part = why_no_claim(arm.spec) if isinstance(arm, TunedArm) else None
+    if statement is None and part is not None:
+        problems = [f"there is no privacy statement: {part}"]
     epsilon = statement.epsilon if statement is not None else math.inf
     guards = []
     if arm.tuned:

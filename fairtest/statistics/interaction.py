@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from itertools import product
-from operator import attrgetter
 
-from fairtest.statistics.components import Contrast, Labels, Values, design, paired_values
-from fairtest.statistics.intervals import Interval
+from fairtest.statistics.components import Labels, Values, design, paired_values
+from fairtest.statistics.intervals import Interval, Rows, max_of_mins
 
 _SIGNS = (1.0, -1.0)
 
@@ -34,35 +33,17 @@ def interaction_interval(
     longest = max(sides, key=len)
     both, first, second, neither = (paired_values(side, longest)[0] for side in sides)
     items = design(both.shape[1], None, clusters)
+    rows: Rows
     if target is None:
-        ours = [[items.contrast(both + neither - first - second)]]
+        rows = ((items.contrast(both + neither - first - second),),)
     else:
         d_both, d_first, d_second, d_neither = (array - target for array in (both, first, second, neither))
-        ours = [
-            [items.contrast(i1 * d_both + i2 * d_neither - j1 * d_first - j2 * d_second) for j1, j2 in _pairs()]
+        rows = tuple(
+            tuple(items.contrast(i1 * d_both + i2 * d_neither - j1 * d_first - j2 * d_second) for j1, j2 in _pairs())
             for i1, i2 in _pairs()
-        ]
-    return _max_of_mins(ours, items.items, items.clusters, confidence)
+        )
+    return max_of_mins(rows, items, confidence)
 
 
 def _pairs() -> list[tuple[float, float]]:
     return list(product(_SIGNS, _SIGNS))
-
-
-def _max_of_mins(rows: list[list[Contrast]], items: int, clusters: tuple[int, ...], confidence: float) -> Interval:
-    estimate = attrgetter("estimate")
-    chosen: Contrast = max((min(row, key=estimate) for row in rows), key=estimate)
-    widths = [[(one.estimate, one.half_width(confidence)) for one in row] for row in rows]
-    return Interval(
-        estimate=chosen.estimate,
-        low=max(min(middle - width for middle, width in row) for row in widths),
-        high=max(min(middle + width for middle, width in row) for row in widths),
-        seeds=chosen.seeds,
-        items=items,
-        clusters=min(clusters),
-        factors=clusters,
-        seed_sd=chosen.seed_sd,
-        cluster_se=chosen.cluster_se,
-        df=chosen.df,
-        contrasts=tuple(tuple(row) for row in rows),
-    )

@@ -84,7 +84,7 @@ def weighted_mean_interval(
     """
     checked = checked_values(values, "values")
     items = design(checked.shape[1], weights, clusters)
-    return _combine(((items.contrast(checked),),), items, confidence)
+    return max_of_mins(((items.contrast(checked),),), items, confidence)
 
 
 def amplification_interval(
@@ -114,10 +114,10 @@ def amplification_interval(
     items = design(ours.shape[1], None, clusters)
     difference = items.contrast(ours - theirs)
     if target is None:
-        return _combine(((difference,),), items, confidence)
+        return max_of_mins(((difference,),), items, confidence)
     _finite(target)
     total = items.contrast((ours - target) + (theirs - target))
-    return _combine(((difference, total), (-total, -difference)), items, confidence)
+    return max_of_mins(((difference, total), (-total, -difference)), items, confidence)
 
 
 def reduction_interval(
@@ -154,10 +154,10 @@ def distance_interval(
     checked = checked_values(values, "values")
     items = design(checked.shape[1], None, clusters)
     if target is None:
-        return _combine(((items.contrast(checked),),), items, confidence)
+        return max_of_mins(((items.contrast(checked),),), items, confidence)
     _finite(target)
     deviation = items.contrast(checked - target)
-    interval = _combine(((deviation,), (-deviation,)), items, confidence)
+    interval = max_of_mins(((deviation,), (-deviation,)), items, confidence)
     return replace(interval, low=max(interval.low, 0.0))
 
 
@@ -181,7 +181,7 @@ def perplexity_ratio_interval(
     ours, theirs = paired_values(nll_candidate, nll_reference)
     texts = design(ours.shape[1], tokens, clusters)
     per_token = (ours - theirs) / np.where(texts.kept, tokens, 1.0)
-    log = _combine(((texts.contrast(per_token),),), texts, confidence)
+    log = max_of_mins(((texts.contrast(per_token),),), texts, confidence)
     ratio = _exp(log.estimate)
     return Interval(
         estimate=ratio,
@@ -199,7 +199,12 @@ def perplexity_ratio_interval(
     )
 
 
-def _combine(contrasts: Rows, items: Design, confidence: float) -> Interval:
+def max_of_mins(contrasts: Rows, items: Design, confidence: float) -> Interval:
+    """The interval whose estimate and bounds are each the maximum over rows of the minimum within a row.
+
+    Raises:
+        ComparisonError: a confidence that is none.
+    """
     if not 0.0 < confidence < 1.0:
         raise ComparisonError(
             f"confidence must be between 0 and 1, got {confidence!r}", where="confidence", fix="0.95 is usual"

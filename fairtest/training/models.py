@@ -63,6 +63,25 @@ def load_model(source: ModelSource, training: Training | None = None, *, seed: i
     return LoadedModel(model, tokenizer, source)
 
 
+def move(loaded: LoadedModel, device: str) -> LoadedModel:
+    """The same with its model on `device` ("cpu", "cuda", "cuda:N"); everything else follows the model.
+
+    Raises:
+        ModelError: there is no such device.
+    """
+    if device != "cpu":
+        _, _, number = device.partition(":")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            raise ModelError(
+                f"torch sees {count} CUDA devices, so not {device!r}",
+                where="setting device",
+                fix='set device = "cpu", or install a torch for the GPU (`fairtest doctor` says what is there)',
+            )
+    loaded.model.to(device)
+    return loaded
+
+
 @functools.lru_cache(maxsize=1)
 def _dequantised(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     # Reading a GGUF takes 15 seconds, copying the result half of one, and every arm and seed starts from it.

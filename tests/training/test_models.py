@@ -12,6 +12,7 @@ from fairtest.training.models import (
     load_model,
     load_state,
     load_trained_state,
+    move,
     save_pretrained,
     save_state,
     set_trainable,
@@ -182,3 +183,12 @@ def test_set_trainable_can_be_narrowed_again():
     set_trainable(model, Training(trainable="all"))
     set_trainable(model, Training(trainable="last:1"))
     assert all(".layers.2." in name for name in trained_state(model))
+
+
+def test_a_device_that_is_not_there_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    loaded = load_model(resolve_model("fairtest/tiny"))
+    assert move(loaded, "cpu") is loaded
+    with pytest.raises(ModelError, match="torch sees 0 CUDA devices, so not 'cuda:1'"):
+        move(loaded, "cuda:1")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fairtest.experiments.ablations import why_no_claim
 from fairtest.experiments.arms import Measured, TunedArm
 from fairtest.experiments.copies import spent
 from fairtest.experiments.experiment import Experiment
@@ -302,7 +303,17 @@ class Planner:
                 seconds, timed = (0.0, "") if there else self.sources.times(arm.experiment).seconds(arm.spec)
                 later = arm.available_seeds is not None and seed >= plan[0]
                 found[digest] = PlannedRun(digest, arm.name, seed, there, later, seconds, timed)
+                if not there and arm.spec.matched_to is not None:
+                    needed = self._needed(arm.experiment.arm(arm.spec.matched_to), seed, later=later)
+                    found.setdefault(needed.digest, needed)
         return tuple(found.values())
+
+    def _needed(self, arm: TunedArm, seed: int, *, later: bool) -> PlannedRun:
+        """The run that a run of this seed is matched to: it is trained first, whether or not a gate names its arm."""
+        digest = arm.experiment.run_digest(arm.spec, seed)
+        there = digest in self.sources.stored(arm.experiment).runs
+        seconds, timed = (0.0, "") if there else self.sources.times(arm.experiment).seconds(arm.spec)
+        return PlannedRun(digest, arm.name, seed, there, later, seconds, timed)
 
 
 def _seed_count(arm: Measured) -> int:
@@ -326,7 +337,7 @@ def _privacy(
     else:
         plan = arm.experiment.privacy_plan(arm.spec)
         if plan is None:
-            return ["it is trained without differential privacy"], ""
+            return [why_no_claim(arm.spec) or "it is trained without differential privacy"], ""
         epsilon, delta, of = plan.epsilon, plan.delta, arm.experiment.training_corpus.unit_name
         sigma = plan.noise_multiplier
         copies = spent(arm.experiment, arm.spec, plan)
