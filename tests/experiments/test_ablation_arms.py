@@ -120,7 +120,12 @@ def test_no_part_claims_privacy(make, tmp_path, name):
         arm, max_epsilon=1e6, max_delta=None, unit=None, allow_repeated=True, settings=Settings()
     )
     assert result.verdict is Verdict.FAIL
-    assert "no privacy statement" in result.reason
+    told = {
+        "clip_only": "clip_only is a part of a DP arm, its clipping without its noise, and claims no privacy",
+        "noise_only": "noise_only is a part of a DP arm, its noise without its clipping, and claims no privacy",
+    }
+    otherwise = "the arm was trained without differential privacy"
+    assert result.reason == f"there is no privacy statement: {told.get(name, otherwise)}"
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ import pytest
 from fairtest.experiments.arms import Arms, custom_arm
 from fairtest.experiments.experiment import Experiment
 from fairtest.gates.planning.arms import NO_VALUES, PlannedArm, PlannedArms
+from fairtest.gates.planning.planned_gate import needs
 from fairtest.gates.planning.planner import Planner, Sources
+from fairtest.gates.planning.table import totals
 from fairtest.gates.planning.times import FROM_STORE, TIMED_HERE, Times
 from fairtest.settings import Settings
 from fairtest.specs import DP, Arm
@@ -46,7 +48,8 @@ def test_a_test_that_touches_a_part_is_planned(planning, name):
     planner.assert_no_amplification(arm, arms.baseline, metric=RATIOS, max_increase=0.2)
     (gate,) = planner.gates
     assert gate.candidate == name
-    assert {run.arm for run in gate.runs} == {name, "baseline"}
+    needed = {"dp"} if name == "baseline_matched" else set()
+    assert {run.arm for run in gate.runs} == {name, "baseline", *needed}
     with pytest.raises(Stop, match=NO_VALUES):
         arm.statement()
 
@@ -65,7 +68,25 @@ def test_a_privacy_claim_of_a_part_is_planned_to_fail(planning, name):
     planner, arms = planning
     planner.assert_privacy(arms[name], max_epsilon=3.0)
     (gate,) = planner.gates
-    assert "trained without differential privacy" in repr(gate)
+    told = {
+        "clip_only": "clip_only is a part of a DP arm, its clipping without its noise, and claims no privacy",
+        "noise_only": "noise_only is a part of a DP arm, its noise without its clipping, and claims no privacy",
+    }
+    assert needs(gate) == f"will FAIL: {told.get(name, 'it is trained without differential privacy')}"
+
+
+def test_runs_that_a_matched_run_is_matched_to_are_planned_with_it(planning):
+    planner, arms = planning
+    planner.measure(arms.baseline_matched, "perplexity")
+    planner.measure(arms.dp_cda.matched(), "perplexity")
+    planner.measure(arms.dp, "perplexity")
+    matched, of_cda, alone = (sorted((run.arm, run.seed) for run in gate.runs) for gate in planner.gates)
+    assert matched == [("baseline_matched", 0), ("baseline_matched", 1), ("dp", 0), ("dp", 1)]
+    assert of_cda == [(arm, seed) for arm in ("baseline_matched_dp_cda", "dp_cda") for seed in (0, 1)]
+    assert alone == [("dp", 0), ("dp", 1)]
+    assert totals(planner.gates, 1).startswith(
+        "0 gates and 3 measurements; 8 distinct runs: 0 in the store, 8 to train"
+    )
 
 
 def test_times_of_a_search_are_not_those_of_its_kind(planning):
@@ -73,6 +94,9 @@ def test_times_of_a_search_are_not_those_of_its_kind(planning):
     experiment = planned.baseline.experiment
     private = custom_arm(experiment, "private", dp=DP(epsilon=None, noise_multiplier=2.0)).limited(1)
     private.matched().train()
+    after = Planner(experiment.settings, refuse, sources=Sources(timing=False))
+    after.note(private.matched())
+    assert [(run.arm, run.stored) for run in after.gates[0].runs] == [("baseline_matched_private", True)]
     times = Times(experiment, {entry.digest: entry for entry in experiment.store.entries("run")}, timing=False)
     assert times.seconds(private.spec)[1] == FROM_STORE
     assert times.seconds(private.clip_only().spec)[1] == FROM_STORE  # a step of the same kind

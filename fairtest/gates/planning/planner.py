@@ -30,6 +30,7 @@ from fairtest.gates.result import GateSetupError
 from fairtest.metrics import MetricRef
 from fairtest.probes.registry import load_probe_set
 from fairtest.settings import FIRST_LOOK, Settings
+from fairtest.specs import Arm
 from fairtest.statistics.sequential import looks
 
 
@@ -296,24 +297,22 @@ class Planner:
         for arm in arms:
             if not isinstance(arm, TunedArm) or not arm.tuned:
                 continue
-            stored = self.sources.stored(arm.experiment)
             counted = arm.limited(plan[-1]) if arm.available_seeds is not None else arm
-            for seed, digest in zip(counted.seeds, counted.identity, strict=True):
-                there = digest in stored.runs
-                seconds, timed = (0.0, "") if there else self.sources.times(arm.experiment).seconds(arm.spec)
+            for seed in counted.seeds:
                 later = arm.available_seeds is not None and seed >= plan[0]
-                found[digest] = PlannedRun(digest, arm.name, seed, there, later, seconds, timed)
-                if not there and arm.spec.matched_to is not None:
-                    needed = self._needed(arm.experiment.arm(arm.spec.matched_to), seed, later=later)
-                    found.setdefault(needed.digest, needed)
+                run = self._run(arm.experiment, arm.spec, seed, later=later)
+                found[run.digest] = run
+                if arm.spec.matched_to is not None and not run.stored:
+                    # It is trained first, whether or not a gate names its arm.
+                    first = self._run(arm.experiment, arm.spec.matched_to, seed, later=later)
+                    found.setdefault(first.digest, first)
         return tuple(found.values())
 
-    def _needed(self, arm: TunedArm, seed: int, *, later: bool) -> PlannedRun:
-        """The run that a run of this seed is matched to: it is trained first, whether or not a gate names its arm."""
-        digest = arm.experiment.run_digest(arm.spec, seed)
-        there = digest in self.sources.stored(arm.experiment).runs
-        seconds, timed = (0.0, "") if there else self.sources.times(arm.experiment).seconds(arm.spec)
-        return PlannedRun(digest, arm.name, seed, there, later, seconds, timed)
+    def _run(self, experiment: Experiment, spec: Arm, seed: int, *, later: bool) -> PlannedRun:
+        digest = experiment.run_digest(spec, seed)
+        there = digest in self.sources.stored(experiment).runs
+        seconds, timed = (0.0, "") if there else self.sources.times(experiment).seconds(spec)
+        return PlannedRun(digest, spec.name, seed, there, later, seconds, timed)
 
 
 def _seed_count(arm: Measured) -> int:
