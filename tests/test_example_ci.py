@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from repository import REPOSITORY
 
 from fairtest.reports import dump
 from fairtest.reports.html import missing
+from fairtest.training.trunk_store import KIND
 
 EXAMPLE = REPOSITORY / "examples" / "ci"
 
@@ -90,6 +92,30 @@ def test_the_three_uses_are_told_apart():
     assert asked == set(workflow["on"])
     gitlab = load("gitlab-ci.yml")
     assert [job["extends"] for name, job in gitlab.items() if name != ".fairness"] == [".fairness"] * 3
+
+
+def kinds():
+    """Every kind of entry that the library puts into a store, by its source."""
+    texts = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "fairtest").rglob("*.py")]
+    return {kind for text in texts for kind in re.findall(r'\bobtain(?:_json)?\(\s*"([a-z-]+)"', text)}
+
+
+def cached():
+    """Paths of the store that are cached, by where that is said."""
+    (job,) = load("github-actions.yml")["jobs"].values()
+    by_use = {step["uses"].split("@")[0]: step for step in job["steps"] if "uses" in step}
+    return [
+        by_use["actions/cache/restore"]["with"]["path"].splitlines(),
+        by_use["actions/cache/save"]["with"]["path"].splitlines(),
+        [path.removesuffix("/") for path in load("gitlab-ci.yml")[".fairness"]["cache"][0]["paths"]],
+    ]
+
+
+def test_every_kind_of_entry_is_cached_but_what_frozen_layers_put_out():
+    known = kinds() - {KIND}
+    assert {"run", "scores", "model-scores", "completions"} < known
+    for paths in cached():
+        assert sorted(paths) == sorted(f".fairtest/entries/{kind}" for kind in known)
 
 
 def test_the_store_is_kept_and_the_report_uploaded_when_a_gate_is_red():
