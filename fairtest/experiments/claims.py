@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.claims import require_batch, require_unit
-from fairtest.errors import PrivacyError
+from fairtest.errors import PrivacyError, PrivacyWarning, warn_user
 from fairtest.experiments.copies import delta_of_originals, spent, training_units
 from fairtest.privacy.statement import NOISE_RELEASE, NOISE_SEEDED, PrivacyStatement, statement_of
 from fairtest.specs import AUGMENTATION_AXES, Arm
@@ -49,7 +49,27 @@ class Claims:
 
             self._warned.add(spec.name)
             warn_if_weak(found.epsilon, found.delta)
+        if found is not None:
+            self._warn_of_copies(spec, found)
         return found
+
+    def _warn_of_copies(self, spec: Arm, plan: PrivacyPlan) -> None:
+        """Warns once of copies that make a claim which seems to protect one that hardly does."""
+        from fairtest.privacy.accounting import WEAK_EPSILON
+
+        mark = f"{spec.name}, copies"
+        if mark in self._warned or not plan.epsilon <= WEAK_EPSILON:  # a weak claim is warned of as it is
+            return
+        self._warned.add(mark)
+        found = spent(self._experiment, spec, plan)
+        if found is not None and found.epsilon > WEAK_EPSILON:
+            unit = self._experiment.training_corpus.unit_name
+            warn_user(
+                f"arm {spec.name!r}: for a person whose {unit} has copies epsilon is {found.epsilon:.4g}, which is"
+                f" above {WEAK_EPSILON:g} and hardly protects; {plan.epsilon:.4g} is claimed as if copies were other"
+                " people",
+                PrivacyWarning,
+            )
 
     def calibrated(self, spec: Arm) -> PrivacyPlan | None:
         """The noise that an arm's `dp` asks for: the DP arm's own, and that of an ablation of it, which is no claim."""
