@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fairtest.training.models import LoadedModel
 
 # Raised when a change of the library changes at which step such a run is stopped.
-MATCHING_VERSION = 1
+MATCHING_VERSION = 2
 
 
 def matching_key(experiment: Experiment, spec: Arm, seed: int) -> dict[str, Any]:
@@ -91,6 +91,7 @@ def match_record(found: Matched, baseline_steps: int) -> dict[str, Any]:
     """What the record of a matched run says of the match."""
     return {
         "matched_step": found.step,
+        "matched_share": found.share,
         "matched_loss": found.loss,
         "target_loss": found.target,
         "baseline_steps": baseline_steps,

@@ -45,7 +45,7 @@ _TRAINING_SUMMARY = (
     "mean_clipped_share",
 )
 # Of a matched arm alone.
-_MATCH_SUMMARY = ("matched_step", "matched_loss", "target_loss", "reached")
+_MATCH_SUMMARY = ("matched_step", "matched_share", "matched_loss", "target_loss", "reached")
 
 
 class Fairness:

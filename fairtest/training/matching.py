@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from fairtest.specs import Training
@@ -23,19 +24,23 @@ if TYPE_CHECKING:
 
 _EVERY_STEP_UP_TO = 8
 _GROWTH = 1.15
+_EXACT = 0.005  # of what was learned
+_MOST_LOOKS = 8
 
 OnStep = Callable[[int, float | None], None]
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Where a run was stopped.
+    """Where a run was stopped: within `step`, of which a `share` was taken (1: all of it).
 
-    `losses` has the loss that was found at each step that was looked at, by step; `reached` says whether one was at or
-    below the target, and `log` is of the steps up to `step`, though more were taken to find it.
+    A share of a step is that step with so much of its learning rate: an update is proportional to the rate. `losses`
+    has the loss that was found after each step that was looked at; `reached` says whether one was at or below the
+    target, and `log` is of the steps up to `step`, though more were taken to find it.
     """
 
     step: int
+    share: float
     loss: float
     target: float
     reached: bool
@@ -43,32 +48,72 @@ class Matched:
     log: TrainingLog
 
 
+@dataclass(frozen=True)
+class _Look:
+    step: int
+    loss: float
+    state: dict[str, Tensor]
+
+
 @dataclass
 class _Looks:
-    """What was seen so far, with the weights of the step that is nearest."""
+    """What was seen so far: the last step above the target, and the first at or below it."""
 
     target: float
     loss_of: Callable[[], float]
     model: nn.Module
     losses: dict[int, float] = field(default_factory=dict)
-    best: int = 0
-    state: dict[str, Tensor] = field(default_factory=dict)
+    above: _Look | None = None
+    below: _Look | None = None
 
     def look(self, step: int) -> bool:
         """Looks at the model after `step` steps; whether its loss is at or below the target."""
-        self.losses[step] = loss = self.loss_of()
-        if not self.state or (abs(loss - self.target), step) < (self.distance, self.best):
-            self.best, self.state = step, trained_state(self.model)
-        return loss <= self.target
-
-    @property
-    def distance(self) -> float:
-        return abs(self.losses[self.best] - self.target)
+        loss = self.loss_of()
+        self.losses[step] = loss
+        seen = _Look(step, loss, trained_state(self.model))
+        if loss <= self.target:
+            self.below = seen
+            return True
+        self.above = seen
+        return False
 
     def unseen_before_the_last(self) -> range:
         """Steps between the last two that were looked at."""
         steps = sorted(self.losses)
         return range(steps[-2] + 1, steps[-1]) if len(steps) > 1 else range(0)
+
+    def nearest(self) -> tuple[_Look, float]:
+        """The model as it is left, and the share of its last step that was taken.
+
+        Between the two steps around the target the share is found by the secant's rule with halving (the loss falls
+        within a step that crosses the target), to half a percent of what was learned.
+        """
+        above, below = self.above, self.below
+        if above is None or below is None:
+            found = below or above
+            if found is None:
+                raise AssertionError("nothing was looked at")
+            return found, 1.0
+        enough = _EXACT * abs(self.losses[0] - self.target)
+        low, high, low_loss, high_loss = 0.0, 1.0, above.loss, below.loss
+        best, share = (below, 1.0)
+        for turn in range(_MOST_LOOKS):
+            if abs(best.loss - self.target) <= enough:
+                break
+            steepness = low_loss - high_loss
+            guess = low + (high - low) * (low_loss - self.target) / steepness if steepness > 0 else (low + high) / 2
+            if turn % 3 == 2:  # the secant alone may keep one end for ever
+                guess = (low + high) / 2
+            state = {name: torch.lerp(value, below.state[name], guess) for name, value in above.state.items()}
+            load_trained_state(self.model, state)
+            loss = self.loss_of()
+            if abs(loss - self.target) < abs(best.loss - self.target):
+                best, share = _Look(below.step, loss, state), guess
+            if loss <= self.target:
+                high, high_loss = guess, loss
+            else:
+                low, low_loss = guess, loss
+        return best, share
 
 
 def train_to_loss(
@@ -81,12 +126,12 @@ def train_to_loss(
     loss_of: Callable[[LoadedModel], float],
     on_step: OnStep | None = None,
 ) -> Matched:
-    """Leaves `loaded.model` as plain training has it at the step at which `loss_of` is nearest to `target`.
+    """Leaves `loaded.model` as plain training has it where `loss_of` is `target`.
 
     The loss is looked at before the first step, after each of the first eight, and then at steps that grow by 15%,
     until it is at or below the target; then at every step since the look before, for which those steps are taken again.
-    Of all steps that were looked at, the nearest counts, the earliest of equals: step 0 where the pretrained model
-    already has the loss. A loss that never falls so far gives the nearest too, which is the last step while it falls.
+    Of the first step that crosses the target, only a share is taken, so that the loss is the target's to half a percent
+    of what was learned. Step 0 where the pretrained model already has the loss; the last step where none has it.
 
     Raises:
         TrainingError: as `finetune`.
@@ -119,20 +164,18 @@ def train_to_loss(
             load_trained_state(loaded.model, start)
 
             def refine(taken: int) -> bool:
-                if taken in between:
-                    looks.look(taken)
-                return taken == between[-1]
+                return (taken in between and looks.look(taken)) or taken == between[-1]
 
             again = finetune(loaded, units, training, None, seed, stop=refine)
             log = dataclasses.replace(log, seconds=log.seconds + again.seconds)
-    load_trained_state(loaded.model, looks.state)
-    seen = with_loss[looks.best]
+    found, share = looks.nearest()
+    load_trained_state(loaded.model, found.state)
+    seen = with_loss[found.step]
     log = dataclasses.replace(
         log,
-        steps=looks.best,
+        steps=found.step,
         losses=log.losses[:seen],
-        empty_batches=looks.best - seen,
-        trained_tensors=log.trained_tensors if looks.best else 0,
+        empty_batches=found.step - seen,
+        trained_tensors=log.trained_tensors if found.step else 0,
     )
-    losses = dict(sorted(looks.losses.items()))
-    return Matched(looks.best, losses[looks.best], target, reached, losses, log)
+    return Matched(found.step, share, found.loss, target, reached, dict(sorted(looks.losses.items())), log)

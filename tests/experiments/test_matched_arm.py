@@ -88,15 +88,17 @@ def test_it_is_its_seeds_baseline_at_the_step_that_has_the_dp_arms_loss(make, ch
         assert record["target_loss"] == targets[seed]
         assert record["matched_loss"] == pytest.approx(found[seed], abs=1e-6)
         assert (record["max_grad_norm"], record["noise_multiplier"]) == (None, None)
-        looked = dict(record["held_out_losses"])
-        assert step == min(looked, key=lambda one: abs(looked[one] - targets[seed]))
+        start = dict(record["held_out_losses"])[0]
+        assert record["matched_loss"] == pytest.approx(targets[seed], abs=0.005 * (start - targets[seed]))
         model, _ = arm.load(seed)
-        expected = baseline_states(experiment, Arms(experiment).baseline.spec, seed)[step]
+        states = baseline_states(experiment, Arms(experiment).baseline.spec, seed)
+        before, after = states[step - 1], states[step]
+        expected = {name: torch.lerp(value, after[name], record["matched_share"]) for name, value in before.items()}
         own = {name: value for name, value in model.named_parameters() if name in expected}
         assert own.keys() == expected.keys()
         assert all(torch.equal(own[name], expected[name]) for name in own)
     assert {record["reached"] for record in records} == {True}
-    assert 0 < records[0]["matched_step"] < STEPS
+    assert 0 < records[0]["matched_step"] <= STEPS
 
 
 def test_scoring_on_the_way_is_what_the_guards_compute(make):
