@@ -141,6 +141,33 @@ def explanation(**changes):
     return {**fields, **changes}
 
 
+def diagnosis(**changes):
+    """Of two groups: a quantity that an epsilon covers, and one that it does not."""
+    steps = (0, 10, 20, 30, 39)
+    curves = {
+        "held-out loss": ("nats a token", True, ((3.17, 2.6), (2.78, 1.9))),
+        "cosine with the batch's clipped mean": ("", False, ((0.12, 0.31), (0.24, 0.44))),
+    }
+    return {
+        "diagnostics": [
+            {
+                "name": name,
+                "unit": unit,
+                "groups": {
+                    group: [[step, round(first + (last - first) * (step / 39) ** 0.5, 3)] for step in steps]
+                    for group, (first, last) in zip(("stereotypical", "other"), ends, strict=True)
+                },
+                "covered_by_epsilon": covered,
+            }
+            for name, (unit, covered, ends) in curves.items()
+        ],
+        "diagnostics_note": "Groups by group, units looked at: stereotypical 24 of 80, other 24 of 120. Held-out units,"
+        " without dropout. Read private batches before noise, and are not for release: cosine with the batch's clipped"
+        " mean.",
+        **changes,
+    }
+
+
 def document(**changes):
     """Two arms with a statement, curves of those without, and one of everything else."""
     rows = [
@@ -154,13 +181,7 @@ def document(**changes):
         "dp": arm("dp", epsilon=8.0),
         "dp_cda": arm("dp_cda", epsilon=2.99),
     }
-    arms["dp"]["diagnostics"] = [
-        {
-            "name": "gradient norm",
-            "unit": "L2",
-            "groups": {"stereotypical": [[1, 3.0], [40, 1.0]], "other": [[1, 3.0], [40, 2.0]]},
-        }
-    ]
+    arms["dp"] |= diagnosis()
     fields = {
         "gates": with_family(gates()),
         "measurements": rows,
@@ -195,6 +216,19 @@ def _spiteful_explanation(one, text):
     return {**told(one), **whole, "parts": parts, "sentences": [text]}
 
 
+def _make_spiteful(one, text):
+    for key in ("model", "corpus", "unit", "model_digest"):
+        if one:
+            one["data"][key] = text
+    if one.get("privacy"):
+        one["privacy"] = text
+        one["statement"]["accountant"] = one["statement"]["unit"] = text
+    for row in one.get("diagnostics", ()):
+        row.update(name=text, unit=text, groups={text: [[1, 1.0], [2, 2.0]]})
+    if one.get("diagnostics"):
+        one["diagnostics_note"] = text
+
+
 def spiteful(text):
     """The usual document with `text` wherever a user, a corpus, a model or a library may put one."""
     made = copy.deepcopy(document())
@@ -218,14 +252,7 @@ def spiteful(text):
     for row in made["measurements"]:
         row["arm"] = row["metric"] = text
     for one in made["arms"].values():
-        for key in ("model", "corpus", "unit", "model_digest"):
-            if one:
-                one["data"][key] = text
-        if one.get("privacy"):
-            one["privacy"] = text
-            one["statement"]["accountant"] = one["statement"]["unit"] = text
-        for row in one.get("diagnostics", ()):
-            row.update(name=text, unit=text, groups={text: [[1, 1.0], [2, 2.0]]})
+        _make_spiteful(one, text)
     made["explanations"] = [_spiteful_explanation(one, text) for one in made["explanations"]]
     made["arms"] = {f"{text}{place}": one for place, one in enumerate(made["arms"].values())}
     made["settings"]["corpus"] = {"value": text, "origin": text}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairtest.errors import StoreError
 from fairtest.gates.messages import SIGNED, number
-from fairtest.reports import explanations, plots, sections
+from fairtest.reports import diagnoses, explanations, plots, sections
 from fairtest.reports.document import write_text
 from fairtest.reports.reading import showable
 from fairtest.reports.terminal import gate_name, totals
@@ -109,7 +109,9 @@ def _page(document: Mapping[str, Any], *, title: str, command: str) -> dict[str,
         "parts": [(explanations.name(one), explanations.parts_table(one), one["sentences"]) for one in explained],
         "curves": [_markup(drawn) for drawn in _curves(document["arms"])],
         "curves_kept_back": _kept_back(document["arms"]),
-        "diagnostics": [_markup(drawn) for drawn in _diagnostics(document["arms"])],
+        "diagnoses_heading": diagnoses.HEADING,
+        "not_for_release": diagnoses.NOT_FOR_RELEASE,
+        "diagnoses": list(_diagnoses(document["arms"])),
         "worst": sections.worst_table(gates),
         "guards": sections.guards_table(document["gates"]),
         "arms": sections.arms_table(document["arms"]),
@@ -290,25 +292,29 @@ def _kept_back(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [name for name, arm in arms.items() if arm.get("statement") and arm.get("training")]
 
 
-def _diagnostics(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Arms' `diagnostics`: a list of {"name", "unit", "groups": {group: [[step, value], ...]}}."""
+def _diagnoses(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, list[Markup], str, str]]:
+    """(arm, its pictures, what of them is not for release, what was looked at)."""
     count = 0
-    for arm, found in arms.items():
-        for one in found.get("diagnostics") or ():
+    for arm, found in diagnoses.diagnosed(arms).items():
+        pictures = []
+        for one in found:
             count += 1
-            axis = ", ".join(filter(None, (one["name"], one.get("unit", ""))))
             series = [
                 plots.Line(group, place, (_points(points),))
                 for place, (group, points) in enumerate(one["groups"].items())
             ]
             told = [f"{line.label}: ends at {line.series[0][-1][1]:.3g}." for line in series if any(line.series)]
-            yield plots.lines(
+            drawn = plots.lines(
                 series,
                 name=f"diagnostics-{count}",
                 title=f"{arm}: {one['name']} by group over steps",
                 description=" ".join(told),
-                axis=axis,
+                axis=diagnoses.axis(one),
             )
+            if drawn:
+                pictures.append(_markup(drawn))
+        if pictures:
+            yield arm, pictures, diagnoses.kept_back(arms[arm]), arms[arm].get("diagnostics_note", "")
 
 
 def _points(points: Iterable[Sequence[Any]]) -> tuple[tuple[float, float], ...]:

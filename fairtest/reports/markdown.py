@@ -8,7 +8,7 @@ from typing import Any
 
 from fairtest.gates.messages import SIGNED, flips, number
 from fairtest.gates.result import Flips
-from fairtest.reports import explanations, sections
+from fairtest.reports import diagnoses, explanations, sections
 from fairtest.reports.terminal import estimate_text, gate_name, totals
 
 
@@ -39,6 +39,7 @@ def render(document: Mapping[str, Any], *, title: str = "fairtest report", comma
     lines += _explanations(explanations.of_document(document))
     lines += _measurements(document["measurements"])
     lines += _arms(document["arms"])
+    lines += _diagnoses(document["arms"])
     lines += _privacy(document["arms"])
     lines += _environment(document)
     return "\n".join(lines).rstrip() + "\n"
@@ -167,6 +168,19 @@ def _arms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if any(row[shown.header.index("clipped")] != "-" for row in shown.rows):
         note = ["The clipped share is read off private records and not covered by epsilon: not for release.", ""]
     return ["## Arms", "", *table(shown.header, shown.rows), "", *note]
+
+
+def _diagnoses(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of each arm that was diagnosed: where its groups began and ended, and what was looked at."""
+    shown = diagnoses.table_of(arms)
+    if not shown.rows:
+        return []
+    lines = [f"## {diagnoses.HEADING}", "", *table(shown.header, shown.rows), ""]
+    for name in diagnoses.diagnosed(arms):
+        kept_back, note = diagnoses.kept_back(arms[name]), arms[name].get("diagnostics_note", "")
+        warning = f"**{diagnoses.NOT_FOR_RELEASE}:** {escape(kept_back)}." if kept_back else ""
+        lines += [" ".join(filter(None, (f"{escape(name)}:", warning, escape(note)))), ""]
+    return lines
 
 
 def _privacy(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:

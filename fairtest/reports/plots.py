@@ -264,9 +264,9 @@ def lines(series: Sequence[Line], *, name: str, title: str, description: str, ax
     drawn = [line for line in series if any(line.series)]
     if not drawn:
         return ""
-    height = max(230.0, 70 + 16.0 * len(drawn))
+    height = max(230.0, 90 + 16.0 * len(drawn))
     with drawing(WIDTH, height) as figure:
-        axes = _axes(figure, (60, 12, 480, height - 58), height)
+        axes = _axes(figure, (60, 32, 480, height - 78), height)
         for line in drawn:
             for points in line.series:
                 axes.plot(
@@ -277,23 +277,28 @@ def lines(series: Sequence[Line], *, name: str, title: str, description: str, ax
                     linewidth=1.4,
                 )
         axes.set_xlabel("step")
-        axes.set_ylabel(cut(axis, 30))
+        # Above the drawing, where a long name has room and nobody turns the head.
+        figure.text(8 / WIDTH, 1 - 10 / height, cut(axis, 80), va="center")
         axes.autoscale_view()
         last = [statistics.fmean(points[-1][1] for points in line.series if points) for line in drawn]
         wanted = [axes.transData.transform((0, end))[1] for end in last]
-        for line, up in zip(drawn, _apart(wanted), strict=True):
+        for line, up in zip(drawn, _apart(wanted, height - 28), strict=True):
             mark = colour(f"arm-{line.place % ARMS}")
             figure.text(552 / WIDTH, up / height, cut(line.label, 22), color=mark, va="center")
         return svg(figure, name=name, title=title, description=description)
 
 
-def _apart(wanted: Sequence[float], gap: float = 16.0) -> list[float]:
-    """Heights as near to the wanted ones as labels that do not overlap can have, from the lowest up."""
+def _apart(wanted: Sequence[float], top: float, gap: float = 16.0) -> list[float]:
+    """Heights as near to the wanted ones as labels that do not overlap can have, none above `top`."""
     placed = list(wanted)
-    floor = -math.inf
-    for index in sorted(range(len(wanted)), key=lambda index: wanted[index]):
-        placed[index] = max(wanted[index], floor)
+    upwards = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    floor, ceiling = -math.inf, top
+    for index in upwards:
+        placed[index] = max(placed[index], floor)
         floor = placed[index] + gap
+    for index in reversed(upwards):
+        placed[index] = min(placed[index], ceiling)
+        ceiling = placed[index] - gap
     return placed
 
 
