@@ -132,9 +132,10 @@ def test_utility(arm, arms, fairness, request, kind, epsilon):
         fairness.assert_utility(arm(f"{kind}_eps{epsilon:g}"), arms.baseline, max_perplexity_ratio=most)
 
 
-def test_naive_copies_are_not_as_private_as_they_claim(arm, fairness, copies):
-    with pytest.raises(fairtest.GateFailure):
-        fairness.assert_privacy(arm(f"copies_eps{copies:g}"), max_epsilon=copies)
+@pytest.mark.xfail(raises=fairtest.GateFailure, strict=True, reason="whoever is behind a record is in the corpus twice")
+def test_naive_copies_are_as_private_as_they_claim(arm, fairness, copies):
+    """They are not, and this would fail if the statement said so."""
+    fairness.assert_privacy(arm(f"copies_eps{copies:g}"), max_epsilon=copies)
 
 
 def test_privacy_does_not_amplify_bias(arm, arms, fairness, epsilon, metric, most):
