@@ -86,8 +86,8 @@ class Case:
 
 def cases(*, quick: bool) -> list[Case]:
     """A private run of all parameters, and the same without privacy."""
-    shape = {"layers": 2, "width": 64, "heads": 4, "vocabulary": 512}
-    size, steps, tokens = 32, 48, 24
+    shape = {"layers": 1, "width": 32, "heads": 2, "vocabulary": 512}
+    size, steps, tokens = 32, 48, 12
     if not quick:
         shape = {"layers": 4, "width": 192, "heads": 4, "vocabulary": 4096}
         size, steps, tokens = 32, 60, 34

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import pytest
 
@@ -39,6 +40,21 @@ def records(tmp_path_factory):
 @pytest.fixture(scope="module")
 def experiment(records, tmp_path_factory):
     return made(records, tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def anew(experiment, records, tmp_path):
+    """A function that gives an experiment with a store of its own, in which only the accounting is there already."""
+    private(experiment).limited(1).train()
+    entries = experiment.store.root / "entries"
+
+    def make(name="store", **changes):
+        for kind in ("privacy-plan", "median-norm", "repeated-units", "pair-epsilon"):
+            if (entries / kind).is_dir():
+                shutil.copytree(entries / kind, tmp_path / name / "entries" / kind, dirs_exist_ok=True)
+        return made(records, tmp_path / name, **{"seeds": 1, **changes})
+
+    return make
 
 
 def made(records, store, **changes):
@@ -114,14 +130,14 @@ def test_a_report_gets_series_by_group_and_what_may_not_be_released(experiment):
     json.dumps(told, allow_nan=False)
 
 
-def test_a_run_is_trained_once_where_it_is_diagnosed_first_and_the_same_as_without(records, tmp_path):
-    first = made(records, tmp_path / "first", seeds=1)
+def test_a_run_is_trained_once_where_it_is_diagnosed_first_and_the_same_as_without(anew):
+    first = anew("first")
     arm = private(first)
     diagnosed = diagnose(arm, units_per_group=8)
     (run,) = first.store.entries("run")
     assert first.ledger[run.digest]["seconds"] is not None
     assert arm.train()[0]["steps"] == 5
-    second = made(records, tmp_path / "second", seeds=1)
+    second = anew("second")
     private(second).train()
     (plain,) = second.store.entries("run")
     assert plain.digest == run.digest
@@ -129,14 +145,14 @@ def test_a_run_is_trained_once_where_it_is_diagnosed_first_and_the_same_as_witho
     repeated = diagnose(private(second), units_per_group=8)
     assert [one["values"] for one in repeated.runs] == [one["values"] for one in diagnosed.runs]
     assert len(list(second.store.entries("run"))) == 1
-    kept = made(records, tmp_path / "second", seeds=1, train="never")
+    kept = anew("second", train="never")
     assert diagnose(private(kept), units_per_group=8).runs == repeated.runs
     with pytest.raises(StoreError, match="train = 'never'"):
         diagnose(Arms(kept).baseline, units_per_group=8)
 
 
-def test_a_repetition_that_ends_elsewhere_is_an_error(records, tmp_path, monkeypatch):
-    experiment = made(records, tmp_path, seeds=1)
+def test_a_repetition_that_ends_elsewhere_is_an_error(anew, monkeypatch):
+    experiment = anew()
     arm = Arms(experiment).baseline
     arm.train()
     import fairtest.training.steps as steps_module
@@ -148,8 +164,8 @@ def test_a_repetition_that_ends_elsewhere_is_an_error(records, tmp_path, monkeyp
     assert not list(experiment.store.entries("diagnosis"))
 
 
-def test_an_arm_without_dp_clips_nothing_and_hears_no_noise(records, tmp_path):
-    experiment = made(records, tmp_path, seeds=1)
+def test_an_arm_without_dp_clips_nothing_and_hears_no_noise(anew):
+    experiment = anew()
     found = diagnose(Arms(experiment).baseline, units_per_group=8)
     assert {value for _, value, _ in found.series("clipped_share", "rare")} == {0.0}
     assert {value for _, value, _ in found.series("clip_factor", "rare")} == {1.0}
@@ -244,8 +260,8 @@ def test_too_few_groups_or_units_are_an_error(by, message):
 
 
 @pytest.mark.parametrize("changes", [{"trainable": "last:1"}, {"trainable": "lora", "lora_layers": 1}])
-def test_runs_with_frozen_layers_are_looked_at_and_repeated_as_well(records, tmp_path, changes):
-    experiment = made(records, tmp_path, seeds=1, **changes)
+def test_runs_with_frozen_layers_are_looked_at_and_repeated_as_well(anew, changes):
+    experiment = anew(**changes)
     arm = private(experiment)
     arm.train()
     found = diagnose(arm, units_per_group=8, decompose=True, probes=1)  # ends with the same weights, or it is an error
