@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from repository import REPOSITORY
@@ -14,6 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+import fairtest
 from fairtest.settings import layered
 
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
@@ -46,3 +48,12 @@ def test_links_of_the_documentation_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_the_reference_names_every_group_of_entry_points_and_every_variable():
+    source = "\n".join(path.read_text(encoding="utf-8") for path in Path(fairtest.__file__).parent.rglob("*.py"))
+    groups = set(re.findall(r'ENTRY_POINT_GROUP = "([\w.]+)"', source))
+    variables = set(re.findall(r"\bFAIRTEST_[A-Z_]+\b", source)) - {"FAIRTEST_SESSION"}  # which sessions set themselves
+    assert {"fairtest.scorers", "FAIRTEST_TOXICITY_SCORER", "FAIRTEST_CACHE_DIR"} <= groups | variables
+    reference = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(groups | variables) if f"| `{name}` |" not in reference] == []

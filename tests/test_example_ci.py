@@ -6,12 +6,14 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from report_documents import document
 from repository import REPOSITORY
 
+import fairtest
 from fairtest.reports import dump
 from fairtest.reports.html import missing
 from fairtest.training.trunk_store import KIND
@@ -96,7 +98,7 @@ def test_the_three_uses_are_told_apart():
 
 def kinds():
     """Every kind of entry that the library puts into a store, by its source."""
-    texts = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "fairtest").rglob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in Path(fairtest.__file__).parent.rglob("*.py")]
     return {kind for text in texts for kind in re.findall(r'\bobtain(?:_json)?\(\s*"([a-z-]+)"', text)}
 
 
