@@ -82,6 +82,7 @@ def test_a_line_a_run_then_from_the_store_and_gates_find_them(run, project):
 
 
 def test_what_a_model_writes_is_scored_for_the_metrics_that_read_it(run, project, monkeypatch):
+    pytest.importorskip("vaderSentiment")
     monkeypatch.delenv(TOXICITY_VARIABLE, raising=False)
     shown = run("run", "pretrained", "--score", "occupation_prompts", "--score", "completions[gender]")
     assert shown.status == 0, shown.err
@@ -95,6 +96,7 @@ def test_what_a_model_writes_is_scored_for_the_metrics_that_read_it(run, project
 
 
 def test_toxicity_is_scored_where_something_says_what_it_is(project, monkeypatch):
+    pytest.importorskip("vaderSentiment")
     monkeypatch.setenv(TOXICITY_VARIABLE, "vader")
     experiment = Experiment(settings_here(), Store(project / ".fairtest"))
     scorers = [parse_generation(protocol).scorer for protocol in _wanted(experiment, "prompts").protocols]
@@ -108,6 +110,7 @@ def test_toxicity_is_scored_where_something_says_what_it_is(project, monkeypatch
 
 
 def test_published_prompts_are_named_like_others(project, data_dir):
+    pytest.importorskip("vaderSentiment")
     settings = dataclasses.replace(settings_here(), data_dir=str(data_dir))
     wanted = _wanted(Experiment(settings, Store(project / ".fairtest")), "bold")
     assert str(wanted) == "bold[gender]"
