@@ -68,7 +68,8 @@ class Collected:
     @property
     def empty(self) -> bool:
         """Whether no test measured anything."""
-        return not (self.gates or self.measurements or self.explanations or self.failed_otherwise)
+        asked = self.gates or self.measurements or self.explanations or self.failed_otherwise
+        return not (asked or any(arm.get("diagnostics") for arm in self.arms.values()))
 
     @property
     def weakened(self) -> list[Mapping[str, Any]]:
@@ -87,7 +88,8 @@ class Collected:
         self.problem = record.get("problem", "") or self.problem
         for name, arm in record["arms"].items():
             if arm or name not in self.arms:
-                self.arms[name] = arm
+                # One test may have diagnosed an arm that another only compared.
+                self.arms[name] = {**self.arms.get(name, {}), **arm}
         for digest, run in record["ledger"].items():
             known = self.ledger.get(digest)
             if known is None or known["seconds"] is None:
