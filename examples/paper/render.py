@@ -133,6 +133,9 @@ def causes(document):
         lines += ["", *(f"- {escape(sentence)}" for sentence in one["sentences"]), ""]
     gaps = []
     for name, arm in document["arms"].items():
+        if findings := arm.get("diagnostics_findings"):
+            lines += [f"**Groups while {escape(name)} is trained**, the loss at the end and the rest over the run:", ""]
+            lines += [*(f"- {escape(finding)}" for finding in findings), ""]
         for series in arm.get("diagnostics") or ():
             points = [(group, values) for group, values in series["groups"].items() if values]
             if points:

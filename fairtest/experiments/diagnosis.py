@@ -208,7 +208,9 @@ class Diagnosis:
         return f"{more} ({told}): {means}."
 
     def as_dict(self) -> dict[str, Any]:
-        """What a report keeps of an arm: `diagnostics`, a series a quantity, and `diagnostics_note`."""
+        """What a report keeps of an arm: `diagnostics`, a series a quantity, `diagnostics_note`, and the findings in
+        words.
+        """
         series = []
         for name in self.quantities:
             about = QUANTITIES[name]
@@ -229,7 +231,21 @@ class Diagnosis:
                 series.append(
                     {"name": GAP, "unit": about.unit, "groups": gap, "covered_by_epsilon": one["covered_by_epsilon"]}
                 )
-        return {"diagnostics": series, "diagnostics_note": self.note}
+        return {"diagnostics": series, "diagnostics_note": self.note, "diagnostics_findings": self.findings}
+
+    @property
+    def findings(self) -> list[str]:
+        """What each quantity says of the groups: the loss at the end, all others on average over the run."""
+        found = []
+        for name in self.quantities:
+            over: Over = "end" if name == "loss" else "run"
+            try:
+                apart = self.difference(name, over).value
+            except MetricError:  # a group had no value there
+                continue
+            if apart > 0:
+                found.append(self.finding(name, over))
+        return found
 
     @property
     def note(self) -> str:
