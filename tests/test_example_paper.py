@@ -24,7 +24,7 @@ SMALLER = (
     ("epsilons = [3.0, 10.0, 20.0]", "epsilons = [3.0]"),
     ("matched = [3.0, 10.0, 20.0]", "matched = [3.0]"),
     ('diagnosed = ["baseline", "dp_eps3", "dp_cda_eps3"]', 'diagnosed = ["dp_eps3"]'),
-    ("diagnosed_seeds = 3", "diagnosed_seeds = 1"),
+    ("diagnosed_seeds = [0, 1, 2]", "diagnosed_seeds = [0]"),
     ('"templates.preference[gender]" = 5.0\n', ""),
 )
 

@@ -189,4 +189,4 @@ def test_causes(arm, arms, fairness, request, explained, metric):
 def test_gradients_by_group(arm, fairness, request, diagnosed):
     """The paper's cause: how the gradients of sub-groups converge."""
     study = study_of(request.path.parent)
-    fairness.diagnose(arm(diagnosed), by=study["groups"], seeds=range(study["diagnosed_seeds"]))
+    fairness.diagnose(arm(diagnosed), by=study["groups"], seeds=study["diagnosed_seeds"])
