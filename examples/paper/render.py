@@ -22,6 +22,7 @@ from fairtest.reports.study import study_table
 
 HERE = Path(__file__).parent
 ROUNDING = 1e-3
+SAME = 1e-9
 
 
 def main(arguments=None):
@@ -75,6 +76,8 @@ def gates_of(document, kind, candidate, reference):
 
 def told(change, confidence):
     """What an interval says of zero, and what would have been seen where it says nothing."""
+    if change["high"] - change["low"] <= SAME:
+        return "the same in every seed and cluster"
     if change["low"] > 0:
         return "further from the target"
     if change["high"] < 0:
@@ -157,7 +160,7 @@ def cured(document, study):
             cured, plain = f"dp_cda_eps{epsilon:g}", f"dp_eps{epsilon:g}"
             gates = [g for g in gates_of(document, "mitigated", cured, plain) if g["metric"] == metric]
             others = [g for g in gates_of(document, "no_amplification", cured, "baseline") if g["metric"] == metric]
-            utility = [g for g in gates_of(document, "utility", cured, "baseline") if g["metric"] == "perplexity ratio"]
+            utility = gates_of(document, "utility", cured, "baseline")
             if gates:
                 found.append(
                     [
@@ -170,8 +173,14 @@ def cured(document, study):
                         f"{utility[0]['change']['value']:.3g}: {utility[0]['verdict']}" if utility else "-",
                     ]
                 )
+    alone = [
+        f"- {escape(gate['metric'])}: {escape(numbers(gate['change']))}, {told(gate['change'], gate['confidence'])};"
+        f" {gate['verdict']}"
+        for gate in gates_of(document, "no_amplification", "cda", "baseline")
+    ]
+    after = ["", "CDA without DP, against no DP:", "", *alone] if alone else []
     header = ("metric", "epsilon", "change by CDA", "mitigated", "against no DP", "perplexity ratio to no DP")
-    return [*lines, *table(header, found)]
+    return [*lines, *table(header, found), *after]
 
 
 def copies(document, study):

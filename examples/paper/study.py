@@ -106,6 +106,8 @@ def pytest_generate_tests(metafunc):
     if {"epsilon", "metric", "most"} <= asked:
         chosen = study["matched"] if "matched" in metafunc.function.__name__ else epsilons
         metafunc.parametrize(("epsilon", "metric", "most"), [one for one in of_budgets if one[0] in chosen])
+    elif {"metric", "most"} <= asked:
+        metafunc.parametrize(("metric", "most"), [one for one in every if one[0] in metrics or "cda" in names])
     elif {"explained", "metric"} <= asked:
         explained = every if study.get("written_explained", True) else metrics.items()
         chosen = [(epsilon, metric) for epsilon in study["explained"] for metric, _ in explained]
@@ -153,6 +155,11 @@ def test_privacy_does_not_amplify_bias(arm, arms, fairness, epsilon, metric, mos
 def test_privacy_with_cda_does_not_amplify_bias(arm, arms, fairness, epsilon, metric, most):
     with finding():
         fairness.assert_no_amplification(arm(f"dp_cda_eps{epsilon:g}"), arms.baseline, metric=metric, max_increase=most)
+
+
+def test_cda_alone_does_not_amplify_bias(arms, fairness, metric, most):
+    with finding():
+        fairness.assert_no_amplification(arms.cda, arms.baseline, metric=metric, max_increase=most)
 
 
 def test_privacy_adds_no_bias_to_the_pretrained_model(arm, arms, fairness, epsilon, metric, most):
