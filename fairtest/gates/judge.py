@@ -110,7 +110,7 @@ def judge_mitigated(
             "nothing was raised beyond doubt, so nothing can be undone: assert_no_amplification is the gate for that",
         )
     )
-    result = claim.result(claim.amplification(candidate, amplified), -min_reduction, guards)
+    result = claim.result(claim.amplification(candidate, amplified), 0.0 - min_reduction, guards)
     levels = {**result.levels, reference.name: compared.level(reference, settings.confidence)}
     return dataclasses.replace(result, levels=levels)
 

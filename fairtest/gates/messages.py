@@ -51,6 +51,7 @@ def number(value: float) -> str:
 
 def signed_number(value: float) -> str:
     """The same with its sign."""
+    value += 0.0  # there is no -0 for a reader
     return f"+{number(value)}" if value >= 0 else number(value)
 
 

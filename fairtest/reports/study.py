@@ -233,7 +233,7 @@ def _distance(level: Mapping[str, Any] | None, target: float | None) -> float | 
 
 def _verdict(gate: Mapping[str, Any]) -> str:
     """With a star where it does not hold in the family, and with what is allowed."""
-    allowed = float(gate["allowed"]) + 0.0  # no -0
+    allowed = float(gate["allowed"])
     most = number(allowed) if gate["metric"] == PERPLEXITY or gate["gate"] == "bias_within" else signed_number(allowed)
     return f"{gate['verdict']}{'*' * bool(weakened([gate]))} (at most {most})"
 
