@@ -143,7 +143,7 @@ def causes(document):
             points = [(group, values) for group, values in series["groups"].items() if values]
             if points:
                 ends = "; ".join(f"{g}: {v[0][1]:.3g} to {v[-1][1]:.3g}" for g, v in points)
-                gaps.append((name, f"{series['name']} ({series['unit']})", ends))
+                gaps.append((name, series["name"] + f" ({series['unit']})" * bool(series["unit"]), ends))
     if gaps:
         lines += ["Sub-groups while they are trained, first look to last look (before the update of a step):", ""]
         lines += table(("arm", "quantity", "groups"), gaps)

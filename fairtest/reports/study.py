@@ -143,9 +143,10 @@ class _Study:
         found = [change.estimate for metric in self.metrics for change in self._changes(metric)]
         lines = []
         if found:
+            changes = "one change" if len(found) == 1 else f"{len(found)} changes"
             above, below = sum(one.low > 0 for one in found), sum(one.high < 0 for one in found)
             lines.append(
-                f"Of {len(found)} changes {above} {_lie(above)} above zero with the whole interval, {below} "
+                f"Of {changes} {above} {_lie(above)} above zero with the whole interval, {below} "
                 f"{_lie(below)} below it, and {len(found) - above - below} hold zero, which is no evidence that "
                 "nothing changes. Each interval stands for itself."
             )
