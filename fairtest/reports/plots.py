@@ -192,7 +192,7 @@ def _level(axes: Axes, interval: Interval, row: int, place: int) -> None:
     low, high = axes.get_xlim()
     _whisker(axes, interval, row + 0.5, mark, (low, high))
     value = min(max(interval.value, low), high)
-    axes.plot([value], [row + 0.5], _MARKERS[place % len(_MARKERS)], color=mark, markersize=7, zorder=4)
+    axes.plot([value], [row + 0.5], _marker(place), color=mark, markersize=7, zorder=4)
 
 
 def against_epsilon(
@@ -214,7 +214,7 @@ def against_epsilon(
     with drawing(WIDTH, height) as figure:
         figure.text(0, 1 - 14 / height, cut(heading, 80), fontweight="bold")
         for column, panel in enumerate(panels):
-            left, width = _column(column, 44)
+            left, width = _column(column, 44, max(1, min(len(panels), COLUMNS)))
             axes = _axes(figure, (left, 54, width - 28, 140), height)
             axes.set_ylim(*_limits(list(panel.levels.values()), [] if panel.target is None else [panel.target]))
             axes.set_xlim(-0.6, len(budgets) - 0.4)
@@ -227,7 +227,7 @@ def against_epsilon(
             for place, (_, members) in enumerate(budgets):
                 shown = [arm for arm in members if arm in panel.levels]
                 for index, arm in enumerate(shown):
-                    across = place + 0.16 * (index - (len(shown) - 1) / 2)
+                    across = place + min(0.16, 0.8 / len(shown)) * (index - (len(shown) - 1) / 2)
                     _upright(axes, panel.levels[arm], across, arms[arm])
         _legend(figure, arms, height)
         return svg(figure, name=name, title=title, description=description)
@@ -238,7 +238,12 @@ def _upright(axes: Axes, interval: Interval, across: float, place: int) -> None:
     low, high = axes.get_ylim()
     ends = [min(max(end, low), high) for end in (interval.low, interval.high)]
     axes.plot([across] * 2, ends, color=mark, linewidth=2)
-    axes.plot([across], [interval.value], _MARKERS[place % len(_MARKERS)], color=mark, markersize=7)
+    axes.plot([across], [interval.value], _marker(place), color=mark, markersize=7)
+
+
+def _marker(place: int) -> str:
+    """Another one for every arm of a colour, so that no two of 64 look alike."""
+    return _MARKERS[(place + place // ARMS) % len(_MARKERS)]
 
 
 def _legend(figure: Figure, arms: Mapping[str, int], height: float) -> None:
@@ -250,7 +255,7 @@ def _legend(figure: Figure, arms: Mapping[str, int], height: float) -> None:
             Line2D(
                 [left / WIDTH],
                 [(up + 4) / height],
-                marker=_MARKERS[place % len(_MARKERS)],
+                marker=_marker(place),
                 color=colour(f"arm-{place % ARMS}"),
                 linestyle="",
                 markersize=7,
@@ -312,9 +317,9 @@ def _axes(figure: Figure, box: tuple[float, float, float, float], whole: float) 
     return axes
 
 
-def _column(column: int, margin: float) -> tuple[float, float]:
+def _column(column: int, margin: float, columns: int = COLUMNS) -> tuple[float, float]:
     """Left edge and width of a panel in pixels, without its gap to the next."""
-    width = (WIDTH - margin) / COLUMNS
+    width = (WIDTH - margin) / columns
     return margin + column * width, width - 20
 
 

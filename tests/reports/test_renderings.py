@@ -172,3 +172,11 @@ def test_the_terminal_tells_that_a_verdict_rests_on_one_seed():
         "note: dp against baseline: one seed, so the verdict is about this checkpoint only and not about training"
     ]
     assert notes(GATES) == []
+
+
+def test_no_two_arms_of_a_drawing_look_alike():
+    from fairtest.reports.figures import ARMS
+    from fairtest.reports.plots import _marker
+
+    looks = [(place % ARMS, _marker(place)) for place in range(40)]
+    assert len(set(looks)) == len(looks)
