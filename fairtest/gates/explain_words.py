@@ -15,11 +15,10 @@ from fairtest.gates.explain import (
     Part,
     would_show,
 )
-from fairtest.gates.matching import Matching
+from fairtest.gates.matching import COARSE, Matching
 from fairtest.gates.messages import number
 from fairtest.gates.result import Estimate
 
-_COARSE = 0.05  # a match further off than this share of what was gained is told
 _NAMES = {
     "sampling": "Sampling",
     "clipping": "Clipping",
@@ -113,7 +112,7 @@ def _of_training(found: Explanation) -> str:
     residual = f"{own.estimate.text(sign=True)} {found.unit}"
     if found.total.says == ABOVE:
         told = _divided(found, less, own)
-        coarse = found.matching is not None and found.matching.coarse > _COARSE
+        coarse = found.matching is not None and found.matching.coarse > COARSE
         return f"As far as so coarse a match tells, {told[0].lower()}{told[1:]}" if coarse else told
     if own.says == ABOVE:
         return f"At equal held-out loss {found.candidate} is further from the target all the same: {residual}."
@@ -168,7 +167,7 @@ def _of_matching(matching: Matching, found: Explanation) -> Iterator[str]:
         yield f"{name} stopped at {at}{near}."
     elif apart:
         yield f"The held-out losses of {name} and {found.candidate} are {apart} apart in any seed."
-    if matching.coarse > _COARSE:
+    if matching.coarse > COARSE:
         yield (
             f"That is {100 * matching.coarse:.0f}% of what {found.candidate} gained: so coarse a match may move about "
             "as large a part of the change between training less and DP's own."

@@ -12,6 +12,7 @@ from fairtest.experiments.arms import Measured
 from fairtest.gates.compare import Compared, compare, require_arms, scope
 from fairtest.gates.decision import Decision, after_failure, decided, require_finite, warn_of_unit
 from fairtest.gates.guards import guards_of, start_of
+from fairtest.gates.matching import match_guards
 from fairtest.gates.measure import estimate_of
 from fairtest.gates.result import Estimate, GateResult, GateSetupError, Guard, Verdict
 from fairtest.settings import Settings
@@ -32,7 +33,7 @@ def judge_amplification(
     warn_of_unit("max_increase", max_increase, compared.ref.metric.unit)
     claim = _Claim("no_amplification", compared, candidate, reference, settings)
     interval = claim.amplification(candidate, reference)
-    guards = guards_of(candidate, (reference,), settings, compared.scores)
+    guards = [*guards_of(candidate, (reference,), settings, compared.scores), *match_guards(candidate, reference)]
     result = claim.result(interval, max_increase, guards)
     levels, finding = dict(result.levels), ""
     start = start_of(candidate)

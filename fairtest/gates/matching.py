@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from fairtest.experiments.arms import Measured
 from fairtest.gates.guards import start_of
+from fairtest.gates.result import Guard
+
+COARSE = 0.05  # a match further off than this share of what was gained is no match
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,45 @@ def matching_of(matched: Measured, candidate: Measured) -> Matching:
         for row in records
         if row.get("matched_loss") is not None and row.get("target_loss") is not None
     ]
-    ours, theirs = _losses(candidate), _losses(matched)
-    if not gaps and ours and theirs:
-        longest = max(len(ours), len(theirs))
-        paired = zip(*(one * longest if len(one) == 1 else one for one in (ours, theirs)), strict=True)
-        gaps = [abs(one - other) for one, other in paired]
+    if not gaps:
+        gaps = _gaps(candidate, matched)
     apart = max(gaps) if gaps and all(map(math.isfinite, gaps)) else None
-    start = start_of(candidate)
+    return Matching(steps, of_steps, apart, _gained(candidate), missed, len(records))
+
+
+def match_guards(candidate: Measured, reference: Measured) -> list[Guard]:
+    """Of a reference that was stopped at a held-out loss: that this is the candidate's, in every seed."""
+    if getattr(getattr(reference, "spec", None), "matched_to", None) is None:
+        return []
+    gaps, gained = _gaps(candidate, reference), _gained(candidate)
+    apart = max(gaps, default=math.inf)
+    return [
+        Guard(
+            f"{reference.name} has the held-out loss of {candidate.name}",
+            gained is not None and apart <= COARSE * gained,
+            f"at most {apart:.4f} nats a token apart"
+            + ("" if gained is None else f", of {gained:.3f} that were gained"),
+            f"compare with {candidate.name}.matched(); where that never gets there, training without DP learned less",
+        )
+    ]
+
+
+def _gaps(candidate: Measured, matched: Measured) -> list[float]:
+    """By seed, how far the held-out losses are apart."""
+    ours, theirs = _losses(candidate), _losses(matched)
+    if not ours or not theirs:
+        return []
+    longest = max(len(ours), len(theirs))
+    paired = zip(*(one * longest if len(one) == 1 else one for one in (ours, theirs)), strict=True)
+    return [abs(one - other) for one, other in paired]
+
+
+def _gained(candidate: Measured) -> float | None:
+    """Nats a token that the candidate gained over its start; None where it gained nothing, or nobody knows."""
+    start, ours = start_of(candidate), _losses(candidate)
     before = [] if start is None else _losses(start)
-    gained = math.fsum(before) / len(before) - math.fsum(ours) / len(ours) if before and ours else None
-    return Matching(steps, of_steps, apart, gained if gained is not None and gained > 0 else None, missed, len(records))
+    gained = math.fsum(before) / len(before) - math.fsum(ours) / len(ours) if before and ours else 0.0
+    return gained if gained > 0 else None
 
 
 def _losses(arm: Measured) -> list[float]:
