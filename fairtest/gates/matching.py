@@ -34,7 +34,7 @@ class Matching:
 
 
 def matching_of(matched: Measured, candidate: Measured) -> Matching:
-    """From the records of its runs; of an arm without such records, from the held-out losses."""
+    """From the records of its runs, and from the held-out losses of both."""
     train = getattr(matched, "train", None)
     records = [row for row in train() if row.get("matched_step") is not None] if callable(train) else []
     steps = tuple(int(row["matched_step"]) for row in records)
@@ -45,8 +45,8 @@ def matching_of(matched: Measured, candidate: Measured) -> Matching:
         for row in records
         if row.get("matched_loss") is not None and row.get("target_loss") is not None
     ]
-    if not gaps:
-        gaps = _gaps(candidate, matched)
+    # The records tell of the arm it was matched to, which need not be this candidate.
+    gaps += _gaps(candidate, matched)
     apart = max(gaps) if gaps and all(map(math.isfinite, gaps)) else None
     return Matching(steps, of_steps, apart, _gained(candidate), missed, len(records))
 
