@@ -10,7 +10,7 @@ and the largest beside it; seconds are those of a whole run. "held-out groups" i
 that are not trained on, at as many steps as a tenth of the run's time allows. "units' own norms" reads what clipping
 computes of the private units anyway. "with excess loss" is "held-out groups" with its decomposition at five steps: what
 is asked for beyond the tenth. The last column has the number of looks, the share of the run that was expected by count
-of tokens, and how many steps of equally many tokens one look took: the schedule reckons with 1.5, without DP with 2.
+of tokens, and how many steps of equally many tokens one look took: the schedule reckons with 2.
 
 Diagnostics must not change a run: "error" is the relative difference of the trained weights from those of the
 reference, and the benchmark fails unless it is exactly 0. Peak memory is that of a process of its own, less what there

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fairtest.training.diagnostics import BatchDiagnostics, HeldOutDiagnostics
 
 # Raised when the same run, groups and questions would give other figures than before.
-DIAGNOSTICS_VERSION = 1
+DIAGNOSTICS_VERSION = 2
 UNITS_PER_GROUP = 32
 PROBES = 8
 
