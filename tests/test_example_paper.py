@@ -25,6 +25,7 @@ SMALLER = (
     ("matched = [3.0, 10.0, 20.0]", "matched = [3.0]"),
     ('diagnosed = ["baseline", "dp_eps3", "dp_cda_eps3"]', 'diagnosed = ["dp_eps3"]'),
     ("diagnosed_seeds = [0, 1, 2]", "diagnosed_seeds = [0]"),
+    ("lengths = [20, 80]", "lengths = [6]"),
     ('"templates.preference[gender]" = 5.0\n', ""),
 )
 
@@ -93,7 +94,7 @@ def test_naive_copies_cost_more_than_they_claim(study):
 def test_causes_and_groups_are_in_the_report(study):
     where, _ = study
     report = json.loads((where / "tiny/.fairtest/report/report.json").read_text())
-    explained = {one["metric"]: one for one in report["explanations"]}
+    explained = {one["metric"]: one for one in report["explanations"] if one["candidate"] == "dp_eps3"}
     assert set(explained) == {"templates.log_ratio[gender]", "completions.pronoun_gap[gender]"}
     for one in explained.values():
         parts = {part["name"]: part["value"] for part in one["parts"]}
@@ -105,13 +106,36 @@ def test_causes_and_groups_are_in_the_report(study):
     assert "What the amplification is made of" in page
 
 
+def test_the_same_is_asked_of_another_number_of_steps(study):
+    where, _ = study
+    report = json.loads((where / "tiny/.fairtest/report/report.json").read_text())
+    (other,) = [one for one in report["explanations"] if one["candidate"] == "dp_eps3_steps6"]
+    assert other["reference"] == "baseline_steps6"
+    assert {part["name"] for part in other["parts"]} == {"under-training", "DP's own"}
+    arms = report["arms"]
+    assert {run["steps"] for run in arms["dp_eps3_steps6"]["training"] + arms["baseline_steps6"]["training"]} == {6}
+    assert max(run["steps"] for run in arms["baseline_matched_dp_eps3_steps6"]["training"]) <= 6
+    # The budget is the same: the noise is chosen for the number of steps.
+    fewer, usual = (arms[name]["statement"] for name in ("dp_eps3_steps6", "dp_eps3"))
+    assert fewer["epsilon"] == pytest.approx(usual["epsilon"], rel=0.05)
+    assert fewer["noise_multiplier"] < usual["noise_multiplier"]
+
+
 def test_the_page_answers_the_questions_and_the_same_numbers_come_out_twice(study):
     where, _ = study
     first = rendered(where)
     assert first.returncode == 0, first.stderr
     page = (where / "paper-tiny.md").read_text()
-    for heading in ("Does privacy amplify bias here?", "Why?", "Does CDA undo it?", "What do naive copies cost?"):
+    for heading in (
+        "Does privacy amplify bias here?",
+        "Why?",
+        "Is it so when one trains less, or longer?",
+        "Does CDA undo it?",
+        "What do naive copies cost?",
+    ):
         assert f"### {heading}" in page
+    for steps in (6, 12):
+        assert re.search(rf"\| templates\.log\\_ratio\\\[gender\\\] \| \d\.\d\d \| {steps} \|", page), page
     for row in ("before fine-tuning", "no DP", "epsilon 3", "epsilon 3, CDA", "this data would have shown"):
         assert f"| {row} |" in page
     assert re.search(r"epsilon is \*\*\d", page)

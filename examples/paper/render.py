@@ -11,7 +11,7 @@ import math
 import sys
 from pathlib import Path
 
-from study import rows, study_of
+from study import lengths_of, rows, study_of
 
 from fairtest.gates.explain import would_show
 from fairtest.gates.result import Estimate
@@ -47,7 +47,8 @@ def page(document, study):
     lines += ["## The three questions", ""]
     for claim, answers in (
         ("Does privacy amplify bias here?", amplified(document, study)),
-        ("Why?", causes(document)),
+        ("Why?", causes(document, study)),
+        ("Is it so when one trains less, or longer?", lengths(document, study)),
         ("Does CDA undo it?", cured(document, study)),
         ("What do naive copies cost?", copies(document, study)),
     ):
@@ -86,8 +87,8 @@ def told(change, confidence):
     return f"not told from none (a change of {seen:.2g} would have been)" if math.isfinite(seen) else "not told"
 
 
-def numbers(change):
-    return Estimate(change["value"], change["low"], change["high"]).text(sign=True)
+def numbers(change, *, sign=True):
+    return Estimate(change["value"], change["low"], change["high"]).text(sign=sign)
 
 
 def compared(document, study, kind, against, header):
@@ -129,9 +130,12 @@ def amplified(document, study):
     return lines
 
 
-def causes(document):
+def causes(document, study):
     lines = []
+    elsewhere = {dp for _, _, _, dp, _ in lengths_of(study)}
     for one in document.get("explanations", ()):
+        if one["candidate"] in elsewhere:
+            continue
         lines.append(f"**{escape(one['metric'])}**, {escape(one['candidate'])} against {escape(one['reference'])}:")
         lines += ["", *(f"- {escape(sentence)}" for sentence in one["sentences"]), ""]
     gaps = []
@@ -150,6 +154,39 @@ def causes(document):
         notes = [(name, arm["diagnostics_note"]) for name, arm in document["arms"].items() if arm.get("diagnostics")]
         lines += ["", *(f"- {escape(name)}: {escape(note)}" for name, note in notes)]
     return lines or ["Nothing was taken apart."]
+
+
+def lengths(document, study):
+    """A row a metric and number of steps: how far DP is from no DP, and what of it is training less."""
+    others = lengths_of(study)
+    if not others:
+        return ["Not part of this size of the study."]
+    usual = [("baseline", f"dp_eps{e:g}", f"baseline_matched_dp_eps{e:g}") for e in study["explained"]]
+    perplexity = {row["arm"]: row for row in document["measurements"] if row["metric"] == "perplexity"}
+    names = [*usual, *(one[2:] for one in others)]
+    steps = {dp: max(int(run["steps"]) for run in document["arms"][dp]["training"]) for _, dp, _ in names}
+    found, stopped = [], []
+    for metric in study["metrics"]:
+        for baseline, dp, matched in sorted(names, key=lambda one: (one[1].split("_steps")[0], steps[one[1]])):
+            for one in document["explanations"]:
+                if (one["metric"], one["candidate"], one["reference"]) != (metric, dp, baseline):
+                    continue
+                parts = {part["name"]: part for part in (one["total"], *one["parts"])}
+                shown = [
+                    f"{numbers(parts[name])}: {parts[name]['says']}" for name in ("total", "under-training", "DP's own")
+                ]
+                epsilon = document["arms"][dp]["statement"]["epsilon"]
+                found.append([metric, f"{epsilon:.2f}", str(steps[dp]), *shown])
+                stopped += [one for one in one["sentences"] if one.startswith(f"{matched} stopped")]
+    about = "How much further from the target DP is than no DP, each trained for so many steps, with noise for the same"
+    header = ("metric", "epsilon", "steps", "DP against no DP", "what of it is under-training", "what is DP's own")
+    lines = [f"{about} epsilon; each interval has 95% on its own.", "", *table(header, found), ""]
+    lines += [f"- {escape(sentence)}" for sentence in dict.fromkeys(stopped)]
+    levels = [
+        [str(steps[dp]), *(numbers(perplexity[name], sign=False) for name in (baseline, dp, matched))]
+        for baseline, dp, matched in sorted(names, key=lambda one: (one[1].split("_steps")[0], steps[one[1]]))
+    ]
+    return [*lines, "", "Perplexity:", "", *table(("steps", "no DP", "DP", "no DP, stopped at DP's loss"), levels)]
 
 
 def cured(document, study):

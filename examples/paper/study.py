@@ -34,6 +34,16 @@ def private_arms(epsilon):
     return [f"dp_eps{epsilon:g}", f"dp_cda_eps{epsilon:g}"]
 
 
+def lengths_of(study):
+    """What is trained for other numbers of steps: (steps, epsilon, baseline, DP arm, baseline at the DP arm's loss)."""
+    return [
+        (steps, epsilon, f"baseline_steps{steps}", f"dp_eps{epsilon:g}_steps{steps}",
+         f"baseline_matched_dp_eps{epsilon:g}_steps{steps}")
+        for steps in study.get("lengths", [])
+        for epsilon in study["explained"]
+    ]  # fmt: skip
+
+
 def rows(study):
     """Every arm of the study by name, in the order of the table."""
     found = {"pretrained": "before fine-tuning", "baseline": "no DP"}
@@ -62,14 +72,17 @@ def arm(arms, finetune, fairtest_config):
     """An arm of the study by its name."""
 
     def find(name):
-        kind, _, epsilon = name.rpartition("_eps")
+        design, _, steps = name.partition("_steps")
+        kind, _, epsilon = design.rpartition("_eps")
+        other = {"steps": int(steps)} if steps else {}
         if not kind:
-            return arms[name]
+            return finetune(name, **other) if other else arms[name]
         if kind == "copies":
-            return finetune(name, dp=float(epsilon), cda=dataclasses.replace(fairtest_config.cda, mode="naive_copies"))
+            naive = dataclasses.replace(fairtest_config.cda, mode="naive_copies")
+            return finetune(name, dp=float(epsilon), cda=naive, **other)
         if kind in ("dp", "dp_cda"):
-            return finetune(name, dp=float(epsilon), cda=kind == "dp_cda")
-        private = finetune(f"dp_eps{epsilon}", dp=float(epsilon))
+            return finetune(name, dp=float(epsilon), cda=kind == "dp_cda", **other)
+        private = find(f"dp_eps{epsilon}" + name.removeprefix(design))
         return {
             "clip_only_dp": private.clip_only,
             "noise_only_dp": private.noise_only,
@@ -108,13 +121,17 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize(("epsilon", "metric", "most"), [one for one in of_budgets if one[0] in chosen])
     elif {"metric", "most"} <= asked:
         metafunc.parametrize(("metric", "most"), [one for one in every if one[0] in metrics or "cda" in names])
+    elif {"length", "metric"} <= asked:
+        metafunc.parametrize(("length", "metric"), [(one, metric) for one in lengths_of(study) for metric in metrics])
     elif {"explained", "metric"} <= asked:
         explained = every if study.get("written_explained", True) else metrics.items()
         chosen = [(epsilon, metric) for epsilon in study["explained"] for metric, _ in explained]
         metafunc.parametrize(("explained", "metric"), chosen)
     elif "level" in asked:
         names = rows(study)
+        others = list(dict.fromkeys(name for one in lengths_of(study) for name in one[2:]))
         light = [(name, metric) for metric in ("perplexity", *metrics, *language) for name in names]
+        light += [(name, metric) for metric in ("perplexity", *metrics) for name in others]
         heavy = [(name, metric) for metric in written for name in study.get("written_arms", names)]
         metafunc.parametrize("level", light + heavy, ids=lambda one: f"{one[0]}-{one[1]}")
     elif "diagnosed" in asked:
@@ -191,6 +208,13 @@ def test_causes(arm, arms, fairness, request, explained, metric):
     shuffled = arms.shuffled if "shuffled" in parts else None
     matched = private.matched() if explained in study_of(request.path.parent)["matched"] else None
     fairness.explain_amplification(private, arms.baseline, metric=metric, matched=matched, shuffled=shuffled, **named)
+
+
+def test_causes_when_trained_less_or_longer(arm, fairness, length, metric):
+    """Whether the answer is one of this number of steps: the same at others, with noise for the same epsilon."""
+    _, _, baseline, dp, matched = length
+    parts = {"clip_only": None, "noise_only": None, "matched": arm(matched)}
+    fairness.explain_amplification(arm(dp), arm(baseline), metric=metric, **parts)
 
 
 def test_gradients_by_group(arm, fairness, request, diagnosed):
