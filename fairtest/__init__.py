@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fairtest.errors import FairtestError
     from fairtest.experiments.arms import Arms, HeldOut, TunedArm
     from fairtest.experiments.checkpoint import Checkpoint
+    from fairtest.experiments.contrast import Contrast
     from fairtest.experiments.diagnosis import Diagnosis
     from fairtest.experiments.diagnostics import diagnose
     from fairtest.experiments.experiment import Experiment
@@ -50,6 +51,7 @@ _HOMES = {
     "CDA": "fairtest.specs",
     "Checkpoint": "fairtest.experiments.checkpoint",
     "DP": "fairtest.specs",
+    "Contrast": "fairtest.experiments.contrast",
     "Diagnosis": "fairtest.experiments.diagnosis",
     "Estimate": "fairtest.gates.result",
     "Experiment": "fairtest.experiments.experiment",
@@ -85,6 +87,7 @@ __all__ = [
     "Arm",
     "Arms",
     "Checkpoint",
+    "Contrast",
     "Diagnosis",
     "Estimate",
     "Experiment",

@@ -142,6 +142,15 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize(("kind", "epsilon"), [(k, e) for e in epsilons for k in ("dp", "dp_cda")])
 
 
+def test_gradients_by_group(arm, fairness, request, diagnosed):
+    """The paper's cause: how the gradients of sub-groups converge, and what of it changes against no DP. This comes
+    first, as a run that is looked at while it is trained need not be repeated.
+    """
+    study = study_of(request.path.parent)
+    against = None if diagnosed == study["reference"] else arm(study["reference"])
+    fairness.diagnose(arm(diagnosed), by=study["groups"], seeds=study["diagnosed_seeds"], against=against)
+
+
 def test_levels(arm, fairness, level):
     """The table: every arm's level on every metric, and its perplexity."""
     name, metric = level
@@ -215,9 +224,3 @@ def test_causes_when_trained_less_or_longer(arm, fairness, length, metric):
     _, _, baseline, dp, matched = length
     parts = {"clip_only": None, "noise_only": None, "matched": arm(matched)}
     fairness.explain_amplification(arm(dp), arm(baseline), metric=metric, **parts)
-
-
-def test_gradients_by_group(arm, fairness, request, diagnosed):
-    """The paper's cause: how the gradients of sub-groups converge."""
-    study = study_of(request.path.parent)
-    fairness.diagnose(arm(diagnosed), by=study["groups"], seeds=study["diagnosed_seeds"])

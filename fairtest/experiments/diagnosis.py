@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +79,7 @@ class Diagnosis:
 
     `units` is how many units of each group were looked at, `counts` how many there are, `left_out` how many units have
     no group, by reason. `private`: the training units' own norms were read. `covered`: an epsilon covers all that is in
-    here, besides the records of those that were looked at.
+    here, besides the records of those that were looked at. `drawn`: digest of the units that were looked at.
     """
 
     arm: str
@@ -93,6 +92,7 @@ class Diagnosis:
     private: bool
     claims_privacy: bool
     probes: int = 0
+    drawn: str = ""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -149,26 +149,35 @@ class Diagnosis:
         (Bonferroni). Groups are equally large and their units drawn independently, so that a unit of one is paired with
         any of the other.
         """
+        at = self.steps[-1:] if over == "end" else self.steps
+        return furthest_apart(self.values(quantity, at, by_item=self.has_items(quantity, at)))
+
+    def values(
+        self, quantity: str, steps: Sequence[int], *, by_item: bool
+    ) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+        """Of each group the mean over `steps`, as [seeds, items] where single units or blocks of them are known
+        (`by_item`), else as [seeds, 1].
+
+        Raises:
+            MetricError: it was not measured, or not at these steps.
+        """
         self._require(quantity)
-        last = self.steps[-1:] if over == "end" else self.steps
-        means = {
-            group: [value for step, value, _ in self.series(quantity, group) if step in last] for group in self.groups
-        }
-        if not all(means.values()):
+        measured = {group: {step for step, _, _ in self.series(quantity, group)} for group in self.groups}
+        if not all(found.intersection(steps) for found in measured.values()):
             raise MetricError(
                 f"{QUANTITIES[quantity].title} was not measured at the last step",
                 where=f"diagnosis of arm {self.arm}",
                 fix='ask for over="run"',
             )
-        items = {group: self._items(quantity, group, last) for group in self.groups}
-        single = {group: found for group, found in items.items() if found is not None}
-        whole = {group: np.array([[_at(run, quantity, group, last)] for run in self.runs]) for group in self.groups}
-        use = single if len(single) == len(items) and len({x.shape for x in single.values()}) == 1 else whole
-        level = {group: float(use[group].mean()) for group in self.groups}
-        larger, smaller = max(level, key=level.__getitem__), min(level, key=level.__getitem__)
-        apart = use[larger] - use[smaller]
-        pairs = len(list(itertools.combinations(self.groups, 2)))
-        return Difference(larger, smaller, float(apart.mean()), _interval(apart, 1 - 0.05 / pairs))
+        if by_item:
+            found = {group: self._items(quantity, group, steps) for group in self.groups}
+            return {group: rows for group, rows in found.items() if rows is not None}
+        return {group: np.array([[_at(run, quantity, group, steps)] for run in self.runs]) for group in self.groups}
+
+    def has_items(self, quantity: str, steps: Sequence[int]) -> bool:
+        """Whether single units or blocks of them are known, equally many in every group."""
+        found = [self._items(quantity, group, steps) for group in self.groups]
+        return len({None if rows is None else rows.shape for rows in found}) == 1 and found[0] is not None
 
     def _items(self, quantity: str, group: str, steps: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
         rows = []
@@ -208,10 +217,11 @@ class Diagnosis:
         return f"{more} ({told}): {means}."
 
     def as_dict(self) -> dict[str, Any]:
-        """What a report keeps of an arm: `diagnostics`, a series a quantity, `diagnostics_note`, and the findings in
-        words.
+        """What a report keeps of an arm: `diagnostics`, a series a quantity; notes on how it was looked at; and the
+        findings in words.
         """
         series = []
+        by = f"{self.by}, training units" if self.private else self.by
         for name in self.quantities:
             about = QUANTITIES[name]
             points = {group: [[step, value] for step, value, _ in self.series(name, group)] for group in self.groups}
@@ -221,17 +231,21 @@ class Diagnosis:
             }
             if not any(points.values()):
                 continue
-            one: dict[str, Any] = {"name": about.title, "unit": about.unit, "groups": points}
+            one: dict[str, Any] = {"name": about.title, "unit": about.unit, "by": by, "groups": points}
             if any(errors.values()):
                 one["standard_errors"] = errors
             one["covered_by_epsilon"] = self.claims_privacy and not self.private and not about.reads_private
             series.append(one)
             if name == "loss":
                 gap = {label: [list(point) for point in found] for label, found in self.gap().items()}
-                series.append(
-                    {"name": GAP, "unit": about.unit, "groups": gap, "covered_by_epsilon": one["covered_by_epsilon"]}
-                )
-        return {"diagnostics": series, "diagnostics_note": self.note, "diagnostics_findings": self.findings}
+                series.append({**one, "name": GAP, "groups": gap})
+                series[-1].pop("standard_errors", None)
+        return {
+            "diagnostics": series,
+            "diagnostics_notes": [self.note],
+            "diagnostics_note": self.note,
+            "diagnostics_findings": self.findings,
+        }
 
     @property
     def findings(self) -> list[str]:
@@ -287,6 +301,15 @@ class Diagnosis:
 def _at(run: Mapping[str, Any], quantity: str, group: str, steps: Sequence[int]) -> float:
     values = [run["values"][quantity][group][run["steps"].index(step)] for step in steps]
     return fmean(value for value in values if value is not None)
+
+
+def furthest_apart(values: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]) -> Difference:
+    """The group with the largest mean against the one with the smallest, from each group's [seeds, items]."""
+    level = {group: float(found.mean()) for group, found in values.items()}
+    larger, smaller = max(level, key=level.__getitem__), min(level, key=level.__getitem__)
+    apart = values[larger] - values[smaller]
+    pairs = math.comb(len(values), 2)
+    return Difference(larger, smaller, float(apart.mean()), _interval(apart, 1 - 0.05 / pairs))
 
 
 def _interval(apart: np.ndarray[Any, np.dtype[np.float64]], confidence: float) -> Interval | None:

@@ -69,14 +69,11 @@ def diagnose(
         sizes = {name: len(units) for name, units in drawn.units.items()}
     asked: dict[str, Any] = {"private": private, "decompose": decompose, "probes": probes if decompose else 0}
     chosen = arm.seeds if seeds is None else tuple(seeds)
+    digest = digest_of([members])
     runs = []
     for seed in chosen:
-        key = {
-            "version": DIAGNOSTICS_VERSION,
-            "run": experiment.run_digest(spec, seed),
-            "groups": digest_of([members]),
-            **asked,
-        }
+        run = experiment.run_digest(spec, seed)
+        key = {"version": DIAGNOSTICS_VERSION, "run": run, "groups": digest, **asked}
 
         def make(seed: int = seed) -> dict[str, Any]:
             observer = _observer(arm, drawn, dict(members) if private else None, seed=seed, **asked)
@@ -95,6 +92,7 @@ def diagnose(
         private=private,
         claims_privacy=spec.private,
         probes=asked["probes"],
+        drawn=digest,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fairtest.errors import FairtestError
 from fairtest.experiments.arms import Arms, Measured, TunedArm
 from fairtest.experiments.checkpoint import Checkpoint
+from fairtest.experiments.diagnosis_records import joined
 from fairtest.experiments.progress import SILENT, Progress
 from fairtest.gates.assertions import (
     assert_bias_within,
@@ -219,17 +220,34 @@ class Fairness:
         self.explanations.append({**found.as_dict(), "test": self.test})
         return found
 
-    def diagnose(self, arm: TunedArm, by: By = "group", **options: Any) -> Diagnosis:
+    def diagnose(
+        self, arm: TunedArm, by: By = "group", *, against: TunedArm | None = None, **options: Any
+    ) -> Diagnosis:
         """What training does to groups of units, step by step; drawn in the report and judged by nobody. `options` are
         those of `fairtest.experiments.diagnostics.diagnose`.
+
+        With `against`, another arm is diagnosed in the same way, and the report says what changes for which group from
+        that arm to this one: on the same units, so that what tells these apart falls out (`fairtest.Contrast`).
+
+        Raises:
+            SpecError, CorpusError, StoreError: as `diagnose`.
         """
         __tracebackhide__ = True
+        from fairtest.experiments.contrast import Contrast
         from fairtest.experiments.diagnostics import diagnose
 
-        self._use(arm)
+        self._use(arm, *([] if against is None else [against]))
         found = diagnose(arm, by, **options)
-        self._diagnoses[arm.name] = found.as_dict()
+        told = found.as_dict()
+        if against is not None:
+            other = diagnose(against, by, **options)
+            self._keep(against, other.as_dict())
+            told["diagnostics_findings"] = [*Contrast(found, other).findings, *told["diagnostics_findings"]]
+        self._keep(arm, told)
         return found
+
+    def _keep(self, arm: TunedArm, told: dict[str, Any]) -> None:
+        self._diagnoses[arm.name] = joined(self._diagnoses.get(arm.name, {}), told)
 
     def record(self) -> dict[str, Any]:
         """Plain data of everything asked so far: gates, measurements, arms, runs used. Trains nothing."""
@@ -244,7 +262,7 @@ class Fairness:
             "measurements": list(self.measurements),
             "explanations": list(self.explanations),
             "baselines": list(self.baselines),
-            "arms": {name: {**summary, **self._diagnoses.get(name, {})} for name, (summary, _) in told.items()},
+            "arms": {name: joined(summary, self._diagnoses.get(name, {})) for name, (summary, _) in told.items()},
             "ledger": ledger,
         }
 

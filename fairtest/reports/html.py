@@ -292,8 +292,10 @@ def _kept_back(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [name for name, arm in arms.items() if arm.get("statement") and arm.get("training")]
 
 
-def _diagnoses(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, list[Markup], str, str]]:
-    """(arm, its pictures, what of them is not for release, what was looked at)."""
+def _diagnoses(
+    arms: Mapping[str, Mapping[str, Any]],
+) -> Iterator[tuple[str, list[Markup], Sequence[str], str, str]]:
+    """(arm, its pictures, what they say, what of them is not for release, what was looked at)."""
     count = 0
     for arm, found in diagnoses.diagnosed(arms).items():
         pictures = []
@@ -307,14 +309,16 @@ def _diagnoses(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, lis
             drawn = plots.lines(
                 series,
                 name=f"diagnostics-{count}",
-                title=f"{arm}: {one['name']} by group over steps",
+                title=f"{arm}: {diagnoses.title(one, arms[arm])}, by group over steps",
                 description=" ".join(told),
                 axis=diagnoses.axis(one),
             )
             if drawn:
                 pictures.append(_markup(drawn))
         if pictures:
-            yield arm, pictures, diagnoses.kept_back(arms[arm]), arms[arm].get("diagnostics_note", "")
+            one_arm = arms[arm]
+            kept_back, note = diagnoses.kept_back(one_arm), one_arm.get("diagnostics_note", "")
+            yield arm, pictures, diagnoses.findings(one_arm), kept_back, note
 
 
 def _points(points: Iterable[Sequence[Any]]) -> tuple[tuple[float, float], ...]:

@@ -180,6 +180,8 @@ def _diagnoses(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
         kept_back, note = diagnoses.kept_back(arms[name]), arms[name].get("diagnostics_note", "")
         warning = f"**{diagnoses.NOT_FOR_RELEASE}:** {escape(kept_back)}." if kept_back else ""
         lines += [" ".join(filter(None, (f"{escape(name)}:", warning, escape(note)))), ""]
+        if found := diagnoses.findings(arms[name]):
+            lines += [*(f"- {escape(finding)}" for finding in found), ""]
     return lines
 
 

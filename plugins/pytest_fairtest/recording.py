@@ -80,6 +80,8 @@ class Collected:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Takes in the record of one test."""
+        from fairtest.experiments.diagnosis_records import joined
+
         self.gates += record["gates"]
         self.measurements += record["measurements"]
         self.explanations += record.get("explanations", [])
@@ -88,8 +90,9 @@ class Collected:
         self.problem = record.get("problem", "") or self.problem
         for name, arm in record["arms"].items():
             if arm or name not in self.arms:
-                # One test may have diagnosed an arm that another only compared.
-                self.arms[name] = {**self.arms.get(name, {}), **arm}
+                # One test may have diagnosed an arm that another only compared, or by other groups.
+                own = {key: value for key, value in arm.items() if not key.startswith("diagnostics")}
+                self.arms[name] = joined({**self.arms.get(name, {}), **own}, arm)
         for digest, run in record["ledger"].items():
             known = self.ledger.get(digest)
             if known is None or known["seconds"] is None:

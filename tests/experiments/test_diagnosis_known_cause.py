@@ -11,9 +11,11 @@ import pytest
 from fairtest.corpora.units import Record, Unit
 from fairtest.errors import CorpusError, MetricError, SpecError, StoreError
 from fairtest.experiments.arms import Arms, custom_arm
+from fairtest.experiments.contrast import Contrast
 from fairtest.experiments.diagnostics import diagnose
 from fairtest.experiments.experiment import Experiment
 from fairtest.experiments.grouping import NO_WORD, SEVERAL_GROUPS, SEVERAL_WORDS, group_units, labels
+from fairtest.gates.fairness import Fairness
 from fairtest.settings import Settings
 from fairtest.specs import DP
 from fairtest.store import Store
@@ -99,6 +101,35 @@ def test_a_diagnosis_points_at_the_rare_group_and_not_at_coins(experiment):
             told[quantity] += other.told
             assert other.value < apart[quantity].value / 2, (number, quantity)
     assert max(told.values()) <= 1, told
+
+
+def test_against_the_arm_without_dp_the_rare_group_is_the_one_that_dp_serves_last(experiment):
+    dp, plain = (diagnose(arm, units_per_group=24) for arm in (private(experiment), Arms(experiment).baseline))
+    found = Contrast(dp, plain).difference("loss")
+    assert found.larger == "rare"
+    assert found.told
+    # What DP itself does, and not how hard the records are: that is most of the gap within the arm.
+    assert found.value < dp.difference("loss").value
+    control = [
+        Contrast(
+            *(
+                diagnose(arm, coin(number), units_per_group=24)
+                for arm in (private(experiment), Arms(experiment).baseline)
+            )
+        )
+        for number in range(3)
+    ]
+    assert sum(one.difference("loss").told for one in control) <= 1
+    assert all(one.difference("loss").value < found.value / 2 for one in control)
+
+
+def test_a_report_gets_what_changes_between_two_arms(experiment):
+    fairness = Fairness(experiment.settings)
+    fairness.diagnose(private(experiment), against=Arms(experiment).baseline, units_per_group=24)
+    arms = fairness.record()["arms"]
+    assert set(arms) == {"dp_fixed", "baseline"}
+    assert arms["dp_fixed"]["diagnostics_findings"][0].startswith("Loss, dp_fixed against baseline: ")
+    assert "against" not in " ".join(arms["baseline"]["diagnostics_findings"])
 
 
 def test_the_finding_says_who_is_served_first_and_over_what(experiment):

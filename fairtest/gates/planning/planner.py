@@ -174,11 +174,14 @@ class Planner:
         self.note(*asked)
         return PlannedResult(self.refuse)
 
-    def diagnose(self, arm: Measured, by: Any = "group", **options: Any) -> PlannedResult:
+    def diagnose(
+        self, arm: Measured, by: Any = "group", *, against: Measured | None = None, **options: Any
+    ) -> PlannedResult:
         """Counts the runs; nothing is judged, so there is nothing to plan."""
         del by, options
-        require_arms(arm)
-        self.note(arm)
+        asked = [arm] if against is None else [arm, against]
+        require_arms(*asked)
+        self.note(*asked)
         return PlannedResult(self.refuse)
 
     def record(self) -> list[dict[str, Any]]:
