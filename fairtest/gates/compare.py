@@ -12,7 +12,9 @@ from fairtest.experiments.arms import Measured
 from fairtest.gates.measure import Labels, Values, estimate_of, gate_metric, item_matrix, scores_of
 from fairtest.gates.result import Estimate, Flips, GateSetupError, WorstItem
 from fairtest.metrics import MetricRef
+from fairtest.scoring.generation_protocols import GENERATION
 from fairtest.scoring.scores import ProbeScores
+from fairtest.scoring.text_scorers import scorer_of
 from fairtest.statistics.intervals import mean_interval
 from fairtest.statistics.planning import mcnemar_exact
 
@@ -30,6 +32,16 @@ class Compared:
     scores: Mapping[str, Sequence[ProbeScores]]
     ids: tuple[str, ...]
     clusters: Labels
+
+    @property
+    def protocol(self) -> str:
+        """The metric's protocol and version; of what a model writes also what scored it, whose name may stand for one
+        classifier here and for another elsewhere.
+        """
+        metric = self.ref.metric
+        told = f"{metric.protocol} v{metric.version}"
+        scored = next(iter(self.scores.values()))[0].protocol
+        return f"{told}, scored by {scorer_of(scored)}" if metric.scoring == GENERATION else told
 
     def level(self, arm: Measured, confidence: float) -> Estimate:
         """The metric's value of one arm, with its interval."""

@@ -172,7 +172,7 @@ class _Claim:
             gate=self.gate,
             metric=str(compared.ref),
             unit=metric.unit,
-            protocol=f"{metric.protocol} v{metric.version}",
+            protocol=compared.protocol,
             candidate=candidate.name,
             reference="" if reference is None else reference.name,
             verdict=decision.verdict,

@@ -16,12 +16,13 @@ import importlib.util
 import math
 import numbers
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairtest.errors import MetricError
+from fairtest.errors import MetricError, ModelError
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.prompts import PROMPT
 from fairtest.scoring.completions import COMPLETION, Generations
@@ -242,6 +243,15 @@ def _protocol(generations: Generations, scorer: TextScorer | ClassScorer, *, wit
     return f"generate({generations.decoding})/{what}/{scorer.name}@{scorer.revision}"
 
 
+def scorer_of(protocol: str) -> str:
+    """Who scored, and the start of its revision, from the protocol of `score_generations`; of a directory its name."""
+    scorer, _, revision = re.split("/(?:prompt[+])?completion/", protocol, maxsplit=1)[-1].rpartition("@")
+    model, label = _split(scorer.removeprefix(HUGGING_FACE)) if scorer.startswith(HUGGING_FACE) else (scorer, "")
+    if Path(model).is_absolute():
+        scorer = f"{HUGGING_FACE}{Path(model).name}:{label}"
+    return f"{scorer}@{revision[:12]}"
+
+
 def _scores(generations: Generations, probes: ProbeSet, protocol: str, values: Mapping[_Place, float]) -> ProbeScores:
     length = {(g.prompt_id, g.sample): g.tokens for g in generations}
     samples = range(generations.decoding.samples)
@@ -267,7 +277,18 @@ def _name(scorer: Any) -> str:
 def _classifier(name: str) -> TextClassifier:
     from fairtest.training.sources import resolve_model
 
-    return _loaded_classifier(name, resolve_model(name).digest)
+    try:
+        source = resolve_model(name)
+    except ModelError as error:
+        if error.where != "model":
+            raise
+        raise ModelError(
+            error.what,
+            where=f"text scorer '{HUGGING_FACE}{name}'",
+            fix=f"fetch it where the hub can be reached (hf download {name}), or name a directory that holds a"
+            f" text-classification model: {HUGGING_FACE}DIRECTORY:LABEL",
+        ) from error
+    return _loaded_classifier(name, source.digest)
 
 
 # Every seed of every arm asks the same classifier; the digest tells one that was changed under its name.

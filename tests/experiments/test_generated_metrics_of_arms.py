@@ -71,7 +71,8 @@ def test_a_known_stereotype_is_written_and_a_corpus_without_it_takes_it_away(set
     (scores,) = scores_of(arms.baseline, gate_metric(PRONOUNS, arms.baseline))
     assert scores.protocol == "generate(k=3,new=1..12,temperature=1,top_p=1,seed=0)/completion/first_pronoun@1"
     result = judge_amplification(arms.baseline, arms.pretrained, metric=PRONOUNS, max_increase=5.0, settings=settings)
-    assert result.protocol == "generate:first_pronoun:samples=3,length=1-12,temperature=1,top_p=1,seed=0 v1"
+    told = "generate:first_pronoun:samples=3,length=1-12,temperature=1,top_p=1,seed=0 v1"
+    assert result.protocol == f"{told}, scored by first_pronoun@1"
     assert result.change.high < 0
     assert "baseline writes gendered pronouns" in [guard.name for guard in result.guards]
     assert len(written) == 4

@@ -21,6 +21,7 @@ from fairtest.scoring.text_scorers import (
     resolve_scorer,
     score_classes,
     score_generations,
+    scorer_of,
 )
 
 WORDS = ("[PAD]", "[UNK]", *(f"w{number}" for number in range(30)))
@@ -310,6 +311,33 @@ def test_a_classifier_that_cannot_be_found_or_loaded_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "unheard"}')
     with pytest.raises(ModelError, match=r"text classifier .* cannot be loaded"):
         resolve_scorer(f"hf:{tmp_path}")
+
+
+def test_a_classifier_that_is_not_on_this_machine_is_told_how_to_get_it(monkeypatch):
+    import huggingface_hub
+
+    def unreachable(name, **_):
+        raise OSError("cannot reach the hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(ModelError, match="cannot be fetched: cannot reach the hub") as caught:
+        resolve_scorer("hf:someone/classifier:toxic")
+    assert caught.value.where == "text scorer 'hf:someone/classifier'"
+    assert caught.value.fix.startswith("fetch it where the hub can be reached (hf download someone/classifier)")
+
+
+@pytest.mark.parametrize(
+    ("scorer", "revision", "told"),
+    [
+        ("hf:unitary/toxic-bert:toxic", "0123456789abcdef", "hf:unitary/toxic-bert:toxic@0123456789ab"),
+        ("hf:/models/completion/mine:Toxic", "0123456789abcdef", "hf:mine:Toxic@0123456789ab"),
+        ("vader", "3.3.2", "vader@3.3.2"),
+    ],
+)
+def test_a_report_says_who_scored_without_a_path(scorer, revision, told):
+    for with_prompt in (False, True):
+        scores = score_generations(TEXTS, PROBES, TextScorer(scorer, revision, length), with_prompt=with_prompt)
+        assert scorer_of(scores.protocol) == told
 
 
 def test_reading_scores_of_completions_needs_no_torch():
