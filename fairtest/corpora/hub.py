@@ -25,10 +25,8 @@ def load_hub_dataset(source: str) -> Any:
             where="corpus",
             fix="write hf:owner/name or hf:owner/name/configuration:split",
         )
-    import datasets
-
     try:
-        return datasets.load_dataset("/".join(parts[:2]), *parts[2:], split=split or "train")
+        return _loaded("/".join(parts[:2]), parts[2:], split or "train")
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise CorpusError(
@@ -37,6 +35,19 @@ def load_hub_dataset(source: str) -> Any:
             fix="check name, split and network; without a network, fetch it elsewhere, write it with "
             "dataset.save_to_disk(DIRECTORY), and give that directory",
         ) from error
+
+
+def _loaded(name: str, configuration: list[str], split: str) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(name, *configuration, split=split)
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+    # What the hub itself made of a dataset that is a script: its rows as Parquet, in a folder for each configuration.
+    folder = {"data_dir": configuration[0]} if configuration else {}
+    return datasets.load_dataset(name, split=split, revision="refs/convert/parquet", **folder)
 
 
 def load_saved_dataset(path: Path) -> Any:

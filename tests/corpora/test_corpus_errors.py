@@ -125,6 +125,22 @@ def test_a_hub_dataset_without_a_network_says_what_to_do(monkeypatch):
     assert "save_to_disk" in message
 
 
+def test_of_a_dataset_that_is_a_script_the_hub_s_own_tables_are_read(monkeypatch):
+    asked = []
+
+    def load(*args, **options):
+        asked.append((args, options))
+        if "revision" not in options:
+            raise RuntimeError("Dataset scripts are no longer supported, but found name.py")
+        return datasets.Dataset.from_list([{"text": "x"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert len(read_corpus("hf:owner/name:test")) == 1
+    assert len(read_corpus("hf:owner/name/en:test")) == 1
+    tables = {"split": "test", "revision": "refs/convert/parquet"}
+    assert asked[1::2] == [(("owner/name",), tables), (("owner/name",), {**tables, "data_dir": "en"})]
+
+
 @pytest.mark.parametrize("source", ["hf:", "hf:owner/", "hf:a/b/c/d"])
 def test_a_malformed_hub_name_is_refused(source):
     assert "names no dataset" in error_of(source)
