@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -111,6 +112,9 @@ def _from_directory(name: str, kind: Literal["directory", "embedded", "hub"], di
             fix="convert it where you trust it: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)"
             " writes safetensors; copy the tokenizer files along"
             if pickles
+            else f"fetch it whole where the hub can be reached (hf download {name}); if it has no safetensors there,"
+            " convert it where you trust it: from_pretrained(ID).save_pretrained(NEW_DIR), for model and tokenizer"
+            if kind == "hub"
             else "save the model with save_pretrained(), which writes model.safetensors",
         )
     tokenizer = [directory / file for file in _TOKENIZER_FILES if (directory / file).is_file()]
@@ -146,6 +150,7 @@ def _hub_snapshot(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    reason = ""
     # The local copy first: the same model tomorrow, and no wait for a network that is not there.
     for local_only in (True, False):
         try:
@@ -155,13 +160,23 @@ def _hub_snapshot(name: str) -> Path:
         except (OSError, HFValidationError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             continue
-        if not local_only or (Path(found) / "config.json").is_file():
+        if not local_only or _has_model(Path(found)):
             return Path(found)
     raise ModelError(
         f"model {name!r} is no directory here, not in the local Hugging Face cache, and cannot be fetched: {reason}",
         where="model",
-        fix=f"give a local directory or an embedded name ({TINY}, {SMOLLM2}), or connect to the hub and check the id",
+        fix=f"fetch it where the hub can be reached (hf download {name}), check the id, or give a local directory or an"
+        f" embedded name ({TINY}, {SMOLLM2})",
     )
+
+
+def _has_model(snapshot: Path) -> bool:
+    """Whether configuration and all weights are there: whoever asks for a tokenizer alone fetches no weights."""
+    weights = {path.name for path in snapshot.glob("*.safetensors")}
+    index = snapshot / "model.safetensors.index.json"
+    if index.is_file():
+        return weights >= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return bool(weights) and (snapshot / "config.json").is_file()
 
 
 def _digest(files: Iterable[Path]) -> str:

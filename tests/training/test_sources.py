@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from hub_stand_in import put_model
 from model_builders import gpt2, save_directory
 
 from fairtest.errors import ModelError
@@ -111,8 +112,8 @@ def test_a_hub_id_out_of_reach_says_what_to_use_instead(monkeypatch):
         "model 'someone/some-model' is no directory here, not in the local Hugging Face cache, and cannot be fetched:"
         " cannot reach the hub\n"
         "  where: model\n"
-        "  do:    give a local directory or an embedded name (fairtest/tiny, smollm2-135m), or connect to the hub and"
-        " check the id"
+        "  do:    fetch it where the hub can be reached (hf download someone/some-model), check the id, or give a local"
+        " directory or an embedded name (fairtest/tiny, smollm2-135m)"
     )
 
 
@@ -130,6 +131,51 @@ def test_a_cached_hub_model_is_used_without_asking_the_network(tmp_path, monkeyp
     source = resolve_model("gpt2")
     assert (source.kind, source.name, source.location) == ("hub", "gpt2", str(directory))
     assert asked == [True]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of the hub, and nothing else within reach."""
+    import huggingface_hub
+
+    whole = huggingface_hub.snapshot_download
+    asked = []
+
+    def offline(name, **options):
+        asked.append(options["local_files_only"])
+        return whole(name, **{**options, "local_files_only": True}, cache_dir=tmp_path / "home/hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    return tmp_path / "home", asked
+
+
+def test_a_hub_model_that_changed_under_its_name_is_another_model(cache):
+    home, _ = cache
+    put_model(home, "distilgpt2", lambda place: save_directory(place, gpt2(seed=1)))
+    first = resolve_model("distilgpt2")
+    put_model(home, "distilgpt2", lambda place: save_directory(place, gpt2(seed=2)))
+    second = resolve_model("distilgpt2")
+    assert (first.kind, first.name, second.name) == ("hub", "distilgpt2", "distilgpt2")
+    assert first.digest != second.digest
+    assert first.location != second.location
+
+
+def test_of_a_hub_model_whose_weights_were_never_fetched_the_rest_is_asked_for(cache):
+    home, asked = cache
+    (put_model(home, "distilgpt2", save_directory) / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="has no weights") as caught:
+        resolve_model("distilgpt2")
+    assert asked == [True, False]
+    assert caught.value.fix.startswith("fetch it whole where the hub can be reached (hf download distilgpt2)")
+
+
+def test_a_hub_model_in_parts_needs_all_of_them(cache):
+    home, asked = cache
+    place = put_model(home, "distilgpt2", save_directory)
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (place / "model.safetensors.index.json").write_text(json.dumps(index))
+    resolve_model("distilgpt2")
+    assert asked == [True, False]
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
