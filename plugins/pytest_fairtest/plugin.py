@@ -40,6 +40,7 @@ def number_or_auto(text: str) -> int | str:
 
 
 _OPTIONS: dict[str, tuple[str, Callable[[str], Any], str, str]] = {
+    "model": ("--fairtest-model", str, "MODEL", "judge this model: a directory, a hub id, an embedded name"),
     "seeds": (
         "--fairtest-seeds",
         number_or_auto,
