@@ -111,8 +111,10 @@ def _require_readable(loaded: LoadedModel, texts: Sequence[str], rows: Sequence[
             where="texts",
             fix="use a model whose tokenizer knows these texts",
         )
-    for name, parameter in loaded.model.named_parameters():
-        if not parameter.isfinite().all():
+    named = dict(loaded.model.named_parameters())
+    finite = torch.stack([parameter.isfinite().all() for parameter in named.values()]).tolist()
+    for name, sound in zip(named, finite, strict=True):
+        if not sound:
             raise MetricError(
                 f"no text can be embedded: weight {name!r} of model {loaded.source.name!r} is not finite",
                 where=loaded.source.location,

@@ -216,7 +216,8 @@ def _choose(
 ) -> list[int]:
     """One token for each row of logits [B, V]; `draws` [B] are uniform."""
     if temperature == 0:
-        return [int(token) for token in logits.argmax(dim=-1)]
+        likeliest: list[int] = logits.argmax(dim=-1).tolist()
+        return likeliest
     weights = torch.softmax((logits - logits.amax(dim=-1, keepdim=True)) / temperature, dim=-1)
     if top_p < 1:
         weights = torch.where(weights >= _least_of_nucleus(weights, top_p), weights, 0.0)
@@ -225,7 +226,8 @@ def _choose(
     wanted = torch.from_numpy(draws).to(sums.device)[:, None] * total
     # A draw close to one may round up to the total, behind which there is no token.
     wanted = torch.minimum(wanted, torch.nextafter(total, torch.zeros_like(total)))
-    return [int(token) for token in torch.searchsorted(sums, wanted, right=True)[:, 0]]
+    chosen: list[int] = torch.searchsorted(sums, wanted, right=True)[:, 0].tolist()
+    return chosen
 
 
 def _least_of_nucleus(weights: Tensor, top_p: float) -> Tensor:

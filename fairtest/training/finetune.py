@@ -91,8 +91,9 @@ def finetune(
 
     The loss of a view is the mean over its tokens, that of a record the mean over its views, that of a unit the mean
     over its records. The same arguments give
-    the same weights, bit by bit, on the same machine, unless `noise.release` is set; who knows the seed can undo noise
-    and sampling, so a model that is released needs that.
+    the same weights, bit by bit, on the same machine, unless `noise.release` is set (on a GPU, as far as torch has
+    deterministic algorithms for what the model does); who knows the seed can undo noise and sampling, so a model that
+    is released needs that.
 
     Where torch.distributed is initialised (`torchrun`), the processes share each batch's work, and all end with the
     same weights; call it in each with the same arguments.
@@ -141,7 +142,8 @@ def finetune(
     try:
         if observer is not None:
             observer.begin(loaded, steps, corpus.units, count)
-        with torch.random.fork_rng(devices=_cuda_devices(model)), _checkpointing(loaded, training):
+        devices = _cuda_devices(model)
+        with torch.random.fork_rng(devices=devices), _in_a_fixed_order(devices), _checkpointing(loaded, training):
             for step, chosen in enumerate(batches):
                 torch.manual_seed(derived_seed(seed, f"dropout {processes.rank}", step))
                 steps.set_learning_rate(learning_rate_at(training, step, count))
@@ -234,13 +236,29 @@ def _cuda_devices(model: nn.Module) -> list[int]:
     return sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
 
 
+@contextlib.contextmanager
+def _in_a_fixed_order(devices: Sequence[int]) -> Iterator[None]:
+    """On a GPU: sums in the same order every time, where torch has a way to, so that a run can be repeated."""
+    if not devices:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
 def _fingerprint(parameters: dict[str, nn.Parameter]) -> list[float]:
-    return [float(p.detach().sum(dtype=torch.float64)) for p in parameters.values()]
+    sums: list[float] = torch.stack([p.detach().sum(dtype=torch.float64) for p in parameters.values()]).tolist()
+    return sums
 
 
 def _require_trained(steps: Steps, before: list[float]) -> None:
     parameters, taken = steps.parameters, steps.taken
-    broken = [name for name, p in parameters.items() if not bool(torch.isfinite(p).all())]
+    finite = torch.stack([torch.isfinite(p).all() for p in parameters.values()]).tolist()
+    broken = [name for name, sound in zip(parameters, finite, strict=True) if not sound]
     if broken:
         raise TrainingError(
             f"{len(broken)} parameters are not finite after {taken} steps, the first is {broken[0]}",

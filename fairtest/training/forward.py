@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -124,6 +124,7 @@ class TokenBatch:
 
     input_ids: Tensor
     lengths: Tensor
+    _moved: dict[torch.device, TokenBatch] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_ids(cls, rows: Sequence[Sequence[int]], pad_id: int = 0) -> TokenBatch:
@@ -138,6 +139,14 @@ class TokenBatch:
     def mask(self) -> Tensor:
         """Bool [B, T], true where there is a token."""
         return torch.arange(self.input_ids.shape[1], device=self.lengths.device) < self.lengths[:, None]
+
+    def on(self, device: torch.device) -> TokenBatch:
+        """The same on a device, copied there once: the device has to finish its work before a copy begins."""
+        if device == self.input_ids.device:
+            return self
+        if device not in self._moved:
+            self._moved[device] = TokenBatch(self.input_ids.to(device), self.lengths.to(device))
+        return self._moved[device]
 
 
 class CausalForward:
@@ -185,7 +194,7 @@ class CausalForward:
             )
         if not self._whole:
             hidden = self.hidden(batch)
-            real = batch.mask.to(hidden.device)
+            real = batch.on(hidden.device).mask
             if (self._head(hidden)[real] - logits[real]).abs().max() > _EXACT:
                 self._whole = True
 
@@ -218,9 +227,10 @@ class CausalForward:
                 where=self.loaded.source.location,
                 fix=f"set max_length to at most {self._longest}",
             )
+        batch = batch.on(self.device)
         inputs: dict[str, Tensor | bool] = {
-            "input_ids": batch.input_ids.to(self.device),
-            "attention_mask": batch.mask.to(self.device, torch.long),
+            "input_ids": batch.input_ids,
+            "attention_mask": batch.mask.to(torch.long),
             "use_cache": False,
         }
         if self._positions:
@@ -303,7 +313,8 @@ class CausalForward:
     def token_log_probs(self, batch: TokenBatch) -> Tensor:
         """Log p(token_t | tokens before t) as [B, T]; 0 at position 0 and where there is padding."""
         hidden = self.hidden(batch)[:, :-1]
-        targets, real = batch.input_ids[:, 1:].to(hidden.device), batch.mask[:, 1:].to(hidden.device)
+        there = batch.on(hidden.device)
+        targets, real = there.input_ids[:, 1:], there.mask[:, 1:]
         if torch.is_grad_enabled():
             # Padding is looked up too, to keep rows together, and then dropped.
             found = self.log_probs_at(hidden, targets)

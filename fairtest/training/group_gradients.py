@@ -232,7 +232,8 @@ def unit_losses(batch: MicroBatch, row_losses: Tensor) -> Tensor:
 
 def dot(x: Sequence[Tensor], y: Sequence[Tensor]) -> float:
     """Inner product of two gradients."""
-    return math.fsum(float(torch.dot(a.reshape(-1).float(), b.reshape(-1).float())) for a, b in zip(x, y, strict=True))
+    products = [torch.dot(a.reshape(-1).float(), b.reshape(-1).float()) for a, b in zip(x, y, strict=True)]
+    return math.fsum(torch.stack(products).tolist())  # a GPU is waited for once, not for each parameter
 
 
 @dataclass(frozen=True)

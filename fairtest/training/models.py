@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from fairtest.training.sources import ModelSource
 
 if TYPE_CHECKING:
     from fairtest.training.trunk import Trunk
+
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 @dataclass
@@ -58,7 +61,7 @@ def load_model(source: ModelSource, training: Training | None = None, *, seed: i
     model.requires_grad_(False)
     if training is not None:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # of the CPU alone: torch.manual_seed seeds GPUs too
             set_trainable(model, training)
     return LoadedModel(model, tokenizer, source)
 
@@ -69,15 +72,19 @@ def move(loaded: LoadedModel, device: str) -> LoadedModel:
     Raises:
         ModelError: there is no such device.
     """
-    if device != "cpu":
-        _, _, number = device.partition(":")
+    if not _DEVICE.fullmatch(device):
+        raise ModelError(f"there is no device {device!r}", where="device", fix='give "cpu", "cuda" or "cuda:N"')
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:
             raise ModelError(
                 f"torch sees {count} CUDA devices, so not {device!r}",
-                where="setting device",
+                where="device",
                 fix='set device = "cpu", or install a torch for the GPU (`fairtest doctor` says what is there)',
             )
+        # Without it sums of cuBLAS may be taken in another order every time; read when CUDA is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     loaded.model.to(device)
     return loaded
 

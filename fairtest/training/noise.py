@@ -6,6 +6,10 @@ Mersenne twister, Matsumoto and Nishimura 1998) is written, derived by SHAKE-256
 stripe of values. The key is the run's seed, for comparisons that can be repeated, or 256 bits from the operating system
 for each step. The twister is no cryptographic generator, and normal numbers in floating point are not exactly normal
 (Mironov 2012): the same limits as in other libraries' default mode.
+
+On a GPU torch's generator is another (Philox, Salmon et al. 2011): it keeps all 64 bits of a seed, and each step and
+tensor gets 64 bits that follow from the same keys. So a seed's noise there is not that of a CPU; nor perhaps that of
+another kind of GPU, because which number goes to which value depends on its processors.
 """
 
 from __future__ import annotations
@@ -100,7 +104,7 @@ def _add_at_once(tensor: Tensor, std: float, divide_by: float, key: bytes) -> No
         generator = generator_of(key)
     else:  # Philox, which keeps all 64 bits of a seed
         generator = torch.Generator(device=tensor.device)
-        generator.manual_seed(int.from_bytes(hashlib.shake_256(key).digest(8), "big") >> 1)
+        generator.manual_seed(int.from_bytes(hashlib.shake_256(key).digest(8), "big"))
     tensor.add_(torch.empty_like(tensor).normal_(0.0, std, generator=generator)).div_(divide_by)
 
 

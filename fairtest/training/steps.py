@@ -188,7 +188,10 @@ class Steps:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         self.processes.add_up(gradients.values())
-        self.without_gradient -= {name for name in self.without_gradient if bool(gradients[name].any())}
+        if self.without_gradient:
+            names = sorted(self.without_gradient)
+            found = torch.stack([gradients[name].any() for name in names]).tolist()
+            self.without_gradient -= {name for name, there in zip(names, found, strict=True) if there}
         if self.noise is None:  # otherwise noise comes first, and whoever adds it divides
             for gradient in gradients.values():
                 gradient.div_(self.expected_batch_size)
@@ -212,7 +215,8 @@ class Steps:
             raise self._not_finite("loss or gradient", batch.units[error.unit]) from error
         if self.observer is not None:
             self.observer.micro_batch(batch, losses.detach(), clipped.norms)
-        return float(losses.detach().sum()), clipped.norms.tolist()
+        loss, *norms = torch.cat([losses.detach().sum()[None], clipped.norms]).tolist()  # a GPU is waited for once
+        return loss, norms
 
     def _verify(self, batch: MicroBatch) -> None:
         """The engine against autograd on a few of the run's own units, before anything depends on it."""

@@ -219,11 +219,10 @@ class PerSampleClipping:
                 fix="freeze what the loss does not depend on",
             )
         scale = torch.stack([gradient.float().norm() for gradient in found.values()]).norm()
-        wrong = [
-            self._trainable[p]
-            for p, whole in found.items()
-            if p not in self._samples or _differ(self._samples[p], whole, self._tolerance, scale)
-        ]
+        there = [p for p in found if p in self._samples]
+        off = [_differ(self._samples[p], found[p], self._tolerance, scale) for p in there]
+        differing = {p for p, differs in zip(there, torch.stack(off).tolist() if off else [], strict=True) if differs}
+        wrong = [self._trainable[p] for p in found if p not in self._samples or p in differing]
         if wrong:
             raise TrainingError(
                 f"row gradients of {len(wrong)} parameters do not add up to the gradient autograd computes, the first"
@@ -256,10 +255,11 @@ def _layers(module: nn.Module, trainable: Mapping[nn.Parameter, str]) -> Iterato
         yield from _layers(child, trainable)
 
 
-def _differ(rows: Tensor, whole: Tensor, tolerance: float, scale: Tensor) -> bool:
+def _differ(rows: Tensor, whole: Tensor, tolerance: float, scale: Tensor) -> Tensor:
     difference = (rows.sum(0, dtype=torch.float32) - whole).norm()
     rounding = 1e-2 * tolerance * torch.linalg.vector_norm(rows, dtype=torch.float32) + 1e-6 * scale
-    return bool(difference > tolerance * whole.float().norm() + rounding)
+    found: Tensor = difference > tolerance * whole.float().norm() + rounding
+    return found
 
 
 def _unit_squares(rows: Tensor, unit_of_row: Tensor, units: int) -> Tensor:
@@ -271,8 +271,9 @@ def _unit_squares(rows: Tensor, unit_of_row: Tensor, units: int) -> Tensor:
 
 
 def _require_finite(values: Tensor, what: str, units: Tensor) -> None:
-    broken = sorted(set(units[~torch.isfinite(values)].tolist()))
-    if broken:
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        broken = sorted(set(units[~finite].tolist()))
         raise NotFiniteError(
             f"the {what} of {len(broken)} of {int(units[-1]) + 1} units in a batch is not finite",
             where=f"unit {broken[0]} of the batch",
