@@ -126,6 +126,7 @@ class BuiltIn:
             "max_grad_norm": noise.max_grad_norm if noise is not None and noise.clips else None,
             "noise_std": None if noise is None else noise.std,
             "release": noise is not None and noise.release,
+            "device": next(iter(loaded.model.parameters())).device.type,
             "mean_clipped_share": fmean(log.clipped_share) if log.clipped_share else None,
             "coverage": augmented.coverage.as_dict(),
             "views_per_unit": augmented.views_per_unit,

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from fairtest.corpora.claims import require_batch, require_unit
 from fairtest.errors import PrivacyError, PrivacyWarning, warn_user
 from fairtest.experiments.copies import delta_of_originals, spent, training_units
-from fairtest.privacy.statement import NOISE_RELEASE, NOISE_SEEDED, PrivacyStatement, statement_of
+from fairtest.privacy.statement import (
+    NOISE_RELEASE,
+    NOISE_RELEASE_GPU,
+    NOISE_SEEDED,
+    NOISE_SEEDED_GPU,
+    PrivacyStatement,
+    statement_of,
+)
 from fairtest.specs import AUGMENTATION_AXES, Arm
 
 if TYPE_CHECKING:
@@ -163,7 +170,7 @@ class Claims:
             copies=copies,
             optimizer=spec.training.optimizer,
             clipping=_CLIPPING[spec.dp.clipping],
-            noise_generator=NOISE_RELEASE if spec.dp.release else NOISE_SEEDED,
+            noise_generator=_generators(records, release=spec.dp.release),
             repeatable=not spec.dp.release,
             released=released,
         )
@@ -209,3 +216,10 @@ class Claims:
 
         found = self._store.obtain_json("pair-epsilon", {"version": PLAN_VERSION, "plan": plan.as_dict()}, compute)
         return math.inf if found["epsilon"] is None else float(found["epsilon"])
+
+
+def _generators(records: Sequence[dict[str, Any]], *, release: bool) -> str:
+    """Where the noise of runs came from: that depends on the device they were trained on."""
+    on_cpu, on_gpu = (NOISE_RELEASE, NOISE_RELEASE_GPU) if release else (NOISE_SEEDED, NOISE_SEEDED_GPU)
+    devices = sorted({record.get("device", "cpu") for record in records})
+    return "; or ".join(on_cpu if device == "cpu" else on_gpu for device in devices)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from fairtest.privacy.statement import PrivacyStatement
-from fairtest.privacy.terms import ADD_OR_REMOVE_ONE, CLIPPED_TOGETHER, NOISE_SEEDED, POISSON
+from fairtest.privacy.terms import ADD_OR_REMOVE_ONE, CLIPPED_TOGETHER, NOISE_SEEDED, NOISE_SEEDED_GPU, POISSON
 
 MOST_REPEATED = 0.05
 
@@ -32,7 +32,8 @@ def judge_privacy(
     problems = [*_budget_problems(statement, max_epsilon, max_delta), *_mechanism_problems(statement)]
     if unit is not None and statement.unit != unit:
         problems.append(f"the privacy unit is one {statement.unit}, and one {unit} is required")
-    if release and (statement.repeatable or statement.noise_generator == NOISE_SEEDED):
+    seeded = any(name in statement.noise_generator for name in (NOISE_SEEDED, NOISE_SEEDED_GPU))
+    if release and (statement.repeatable or seeded):
         problems.append(
             "the noise can be drawn again by whoever knows the run's seed, so these weights are not for release:"
             " train with DP(release=True)"

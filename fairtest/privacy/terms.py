@@ -12,6 +12,14 @@ NOISE_SEEDED = "torch Mersenne twister, state derived from the run's seed"
 NOISE_RELEASE = (
     "torch Mersenne twister, state drawn from the operating system's entropy (not a cryptographic generator)"
 )
+NOISE_SEEDED_GPU = (
+    "torch Philox on a GPU, a 64-bit seed for each step and tensor derived from the run's seed (a GPU's noise is not"
+    " that of a CPU)"
+)
+NOISE_RELEASE_GPU = (
+    "torch Philox on a GPU, a 64-bit seed for each step and tensor drawn from the operating system's entropy (not a"
+    " cryptographic generator)"
+)
 LAST_WEIGHTS = "the trained weights after the last step"
 
 NOT_COVERED = (
