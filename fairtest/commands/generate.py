@@ -191,6 +191,7 @@ def _scored(options: argparse.Namespace, prompts: ProbeSet) -> GenerationScores:
         "axis": options.axis,
         "progress": Progress(lambda: sys.stderr),
         "threads": options.threads,
+        "device": options.device,
     }
     if options.statistic == HONEST:
         return honest_of_model(options.model, prompts, read_words(options.lexicon), **common)

@@ -49,6 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cache-dir", type=Path, default=Path(".fairtest"), metavar="DIR", help="the store (default .fairtest)"
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME", help="where the model runs: cpu (default), cuda or cuda:N"
+    )
     generate.add_options(parser)
     parser.set_defaults(run=_run)
 
@@ -89,6 +92,7 @@ def _run(options: argparse.Namespace) -> int:
         store=Store(options.cache_dir),
         progress=Progress(lambda: sys.stderr),
         threads=options.threads,
+        device=options.device,
     )
     sys.stdout.write("\n".join(_lines(scored, probes)) + "\n")
     if options.json is not None:

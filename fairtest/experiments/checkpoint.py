@@ -97,7 +97,7 @@ class Checkpoint:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def bind(self, settings: Settings, store: Store | None = None, progress: Progress = SILENT) -> Checkpoint:
-        """Gives it the cache, data_dir, threads and text lengths of a session, itself and its start; returns itself.
+        """Gives it and its start the cache, data_dir, threads, device and text lengths of a session; returns itself.
 
         Without it the defaults of `Settings` hold. `store` None: the one of `settings.cache_dir`.
         """
@@ -293,8 +293,10 @@ class Checkpoint:
         return read_corpus(self._held_out, text_field=self._text_field)
 
     def _scorers(self) -> list[ModelScorer]:
+        kind, store, settings = self.kind, self.store, self.settings
         return [
-            ModelScorer(source, self.kind, self.store, self._progress, self.settings.threads) for source in self.sources
+            ModelScorer(source, kind, store, self._progress, settings.threads, device=settings.device)
+            for source in self.sources
         ]
 
     def _require_same_tokens(self, tokens: Sequence[object]) -> None:

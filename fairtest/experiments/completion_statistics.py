@@ -112,6 +112,7 @@ def honest_of_model(
     progress: Progress = SILENT,
     confidence: float = 0.95,
     threads: int = 0,
+    device: str = "cpu",
 ) -> GenerationScores:
     """The gap in HONEST, the share of completions with one of the words; completions without text count as harmless.
 
@@ -131,7 +132,7 @@ def honest_of_model(
             fix="give a causal language model",
         )
     listed = TextScorer(HONEST, digest_of(sorted(words)), lambda texts: [0.0] * len(texts))
-    writer = CompletionWriter(writer_of(source, threads), decoding, listed, store=store, progress=progress)
+    writer = CompletionWriter(writer_of(source, threads, device), decoding, listed, store=store, progress=progress)
     found: list[AxisGaps] = []
     for name in axes:
         of_axis = on_axis_and_groups(prompts, name, two)

@@ -130,6 +130,7 @@ def score_generations_of_model(
     progress: Progress = SILENT,
     confidence: float = 0.95,
     threads: int = 0,
+    device: str = "cpu",
 ) -> GenerationScores:
     """Gaps between two groups in the scores of what a model writes, on every axis that has both, or on one axis.
 
@@ -154,7 +155,7 @@ def score_generations_of_model(
             where=f"probe set {prompts.name!r}",
             fix="give a causal language model",
         )
-    writer = CompletionWriter(writer_of(source, threads), decoding, chosen, store=store, progress=progress)
+    writer = CompletionWriter(writer_of(source, threads, device), decoding, chosen, store=store, progress=progress)
     found: list[AxisGaps] = []
     for name in axes:
         of_axis = on_axis_and_groups(prompts, name, two)
@@ -215,15 +216,16 @@ class Writer:
     load: Callable[[], LoadedModel]
 
 
-def writer_of(source: ModelSource, threads: int) -> Writer:
+def writer_of(source: ModelSource, threads: int, device: str = "cpu") -> Writer:
     """A finished model, loaded once and when it is first needed."""
-    return Writer(source.name, {"model": source.digest}, _Loader(source, threads).load)
+    return Writer(source.name, {"model": source.digest}, _Loader(source, threads, device).load)
 
 
 @dataclass
 class _Loader:
     source: ModelSource
     threads: int
+    device: str
 
     def load(self) -> LoadedModel:
         return self._loaded
@@ -234,10 +236,10 @@ class _Loader:
 
         import torch
 
-        from fairtest.training.models import load_model
+        from fairtest.training.models import load_model, move
 
         torch.set_num_threads(self.threads or os.cpu_count() or 1)
-        return load_model(self.source)
+        return move(load_model(self.source), self.device)
 
 
 class CompletionWriter:

@@ -46,9 +46,11 @@ def model_kind(source: ModelSource) -> str:
 class ModelScorer:
     """Scores of one model, from the store or from a forward pass; the model is loaded when it is first needed."""
 
-    def __init__(self, source: ModelSource, kind: str, store: Store, progress: Progress, threads: int) -> None:
+    def __init__(
+        self, source: ModelSource, kind: str, store: Store, progress: Progress, threads: int, *, device: str = "cpu"
+    ) -> None:
         self._source, self._kind, self._store, self._progress = source, kind, store, progress
-        self._threads = threads
+        self._threads, self._device = threads, device
 
     def scores(self, probes: ProbeSet, axes: Sequence[str], protocol: str) -> ProbeScores:
         """The items of these axes. An axis is scored and kept at a time: an interruption loses none that was
@@ -145,16 +147,16 @@ class ModelScorer:
         import torch
 
         torch.set_num_threads(self._threads or os.cpu_count() or 1)
-        return _load(self._source, self._kind)
+        return _load(self._source, self._kind, self._device)
 
 
 # One model in memory however many checkpoints a test holds; nobody gets it to change it.
 @functools.lru_cache(maxsize=1)
-def _load(source: ModelSource, kind: str) -> LoadedModel:
+def _load(source: ModelSource, kind: str, device: str) -> LoadedModel:
+    from fairtest.training.models import load_model, move
+
     if kind == MASKED:
         from fairtest.scoring.masked_models import load_masked_model
 
-        return load_masked_model(source)
-    from fairtest.training.models import load_model
-
-    return load_model(source)
+        return move(load_masked_model(source), device)
+    return move(load_model(source), device)

@@ -92,6 +92,7 @@ def score_model(
     progress: Progress = SILENT,
     confidence: float = 0.95,
     threads: int = 0,
+    device: str = "cpu",
 ) -> ModelScores:
     """Every metric of a probe set, on all items and by axis, or the `metrics` given, on one model.
 
@@ -117,7 +118,7 @@ def score_model(
             where=f"metrics: {names}",
             fix="give a model of the other kind, or another probe set",
         )
-    scorer = ModelScorer(source, kind, store, progress, threads)
+    scorer = ModelScorer(source, kind, store, progress, threads, device=device)
     found: dict[str, ProbeScores] = {}
     values: dict[str, ItemValues] = {}
     estimates: list[ModelEstimate] = []
