@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import sys
 import threading
 from collections import Counter
@@ -97,16 +98,19 @@ class OnGpu(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held):
-        made = torch.Tensor._make_wrapper_subclass(
-            cls,
-            held.size(),
-            strides=held.stride(),
-            storage_offset=held.storage_offset(),
-            dtype=held.dtype,
-            layout=held.layout,
-            device=_INNER,
-            _extra_dispatch_keys=_AUTOCAST,
-        )
+        # In inference mode a view of a usual tensor is still a usual one.
+        differs = held.is_inference() != torch.is_inference_mode_enabled()
+        with torch.inference_mode(held.is_inference()) if differs else contextlib.nullcontext():
+            made = torch.Tensor._make_wrapper_subclass(
+                cls,
+                held.size(),
+                strides=held.stride(),
+                storage_offset=held.storage_offset(),
+                dtype=held.dtype,
+                layout=held.layout,
+                device=_INNER,
+                _extra_dispatch_keys=_AUTOCAST,
+            )
         made.held = held
         return made
 
@@ -265,6 +269,10 @@ def _run(func, args, kwargs):
 def _on_the_device(func, args, kwargs):
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
     there = any(type(x) is OnGpu for x in tensors)
+    named = any(isinstance(x, torch.device) and x == _INNER for x in tree_leaves((args, kwargs)))
+    if (there or named) and _is_made_of_others(func):  # arrives whole in inference mode only
+        with _Operations():
+            return func.decompose(*args, **kwargs)
     asked = None if kwargs.get("device") is None else torch.device(kwargs["device"])
     if not there and (asked is None or asked.type != _INNER.type):
         _require_generator(kwargs.get("generator"), CPU)
@@ -305,6 +313,11 @@ def _require_allowed(func, args, kwargs, *, tensors, written, device):
         raise RuntimeError(f'"{name}_cuda" not implemented for {str(kinds.pop()).removeprefix("torch.")!r}')
     if torch.Tag.inplace_view in func.tags:
         raise NotImplementedError(f"{func} changes the shape of a tensor in place")
+
+
+@functools.cache
+def _is_made_of_others(func):
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
 
 
 def _written(func, args, kwargs):
