@@ -180,7 +180,7 @@ def test_without_a_gpu_it_says_so_once_and_before_anything_is_made(tmp_path, hom
     assert "the study cannot start: torch sees 0 CUDA devices" in ends_at_once(
         session(tmp_path / "paper", home, CUDA_VISIBLE_DEVICES="")
     )
-    assert not list((tmp_path / "paper/full/.fairtest").glob("wikitext*"))
+    assert not (tmp_path / "paper/full/.fairtest/wikitext.jsonl").exists()
 
 
 def test_without_the_classifier_or_the_corpus_it_says_so_once(tmp_path, home):
@@ -189,4 +189,4 @@ def test_without_the_classifier_or_the_corpus_it_says_so_once(tmp_path, home):
     assert "where: text scorer 'hf:unitary/absent'" in told
     told = ends_at_once(session(where, home, PAPER_WIKITEXT=str(tmp_path)))
     assert "the directory is no saved dataset" in told
-    assert not list((where / "full/.fairtest").glob("wikitext*"))
+    assert not (where / "full/.fairtest/wikitext.jsonl").exists()

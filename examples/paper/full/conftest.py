@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from study import study_of
 
 from fairtest.corpora.hub import load_hub_dataset, load_saved_dataset
@@ -37,8 +38,12 @@ def ready(fairtest_config, pytestconfig):
         return
     try:
         look(fairtest_config, planned=pytestconfig.getoption("fairtest_plan"))
-        make_corpus(pytestconfig)
+        CORPUS.parent.mkdir(exist_ok=True)
+        with FileLock(CORPUS.with_suffix(".lock")):
+            make_corpus(pytestconfig)
     except FairtestError as error:
+        if hasattr(pytestconfig, "workerinput"):  # one of several processes cannot end the session
+            pytest.fail(f"the study cannot start: {error}", pytrace=False)
         pytest.exit(f"the study cannot start: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
     pytestconfig.stash[READY] = True
 
@@ -70,7 +75,6 @@ def make_corpus(config):
             flush=True,
         )
         rows = load_saved_dataset(Path(SOURCE)) if SOURCE else load_hub_dataset(WIKITEXT)
-        CORPUS.parent.mkdir(exist_ok=True)
         partial = CORPUS.with_suffix(".partial")
         with partial.open("w", encoding="utf-8") as file:
             lines = (text for batch in rows.iter(batch_size=1000) for text in batch["text"])
