@@ -43,7 +43,8 @@ def page(document, study):
     """The whole page."""
     metrics, written = study["metrics"], study.get("written", {})
     whole = render(document, title="The whole report", command=study["command"]).replace("\n## ", "\n### ")
-    lines = [f"# {study['title']}", "", "Made by:", "", f"    {study['command']}", ""]
+    model = document["settings"]["model"]["value"]
+    lines = [f"# {study['title']}", "", f"Model: {escape(model)}. Made by:", "", f"    {study['command']}", ""]
     lines += ["## The three questions", ""]
     for claim, answers in (
         ("Does privacy amplify bias here?", amplified(document, study)),
