@@ -67,6 +67,14 @@ class Compared:
             for a, b in zip(ours, theirs, strict=True)
         )
 
+    def moves(self, candidate: Measured, reference: Measured | None) -> Values | None:
+        """Differences of items [seeds, items] between the sides (None: from the target); None where the metric is no
+        share of preferences.
+        """
+        target, ours = self.ref.metric.target, self.values[candidate.name]
+        theirs = np.full((1, ours.shape[1]), target) if reference is None else self.values[reference.name]
+        return ours - theirs if np.isin(ours, _PREFERENCES).all() and np.isin(theirs, _PREFERENCES).all() else None
+
     def stillness(self, *arms: Measured) -> str:
         """Why an interval over these arms may have no width; "" where nothing special is to be said."""
         values = np.concatenate([self.values[arm.name] for arm in arms])

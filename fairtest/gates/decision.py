@@ -6,11 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from fairtest.errors import warn_user
 from fairtest.experiments.arms import Measured
 from fairtest.gates.result import Estimate, GateSetupError, Guard, Verdict
 from fairtest.statistics.intervals import Interval
 from fairtest.statistics.planning import items_factor_to_decide, one_sided_p, seeds_to_decide
+from fairtest.statistics.rare_moves import p_of_rare_moves
 
 MIN_CLUSTERS = 5
 ROUNDING = 1e-4  # an interval narrower than this (points or nats) shows rounding, not evidence
@@ -57,10 +61,12 @@ def decided(
     still: str = "",
     min_clusters: int = MIN_CLUSTERS,
     rounding: float = ROUNDING,
+    moves: npt.NDArray[np.float64] | None = None,
 ) -> Decision:
     """The verdict on "the value is at most `allowed`".
 
-    `still`: why the interval could have no width. `rounding`: a width up to which it shows no evidence.
+    `still`: why the interval could have no width. `rounding`: a width up to which it shows no evidence. `moves`: of a
+    preference, the difference of every item [seeds, items]; of few of them an interval says less than it seems to.
     """
     change = Estimate(float(interval.estimate), float(interval.low), float(interval.high))
     verdict, reason = decide(change, allowed)
@@ -70,6 +76,8 @@ def decided(
         p_pass=one_sided_p(interval, allowed, alternative="less"),
         p_fail=one_sided_p(interval, allowed, alternative="greater"),
     )
+    rare = 0.0 if moves is None else p_of_rare_moves(moves, interval.estimate, allowed, interval.df)
+    decision = replace(decision, p_pass=max(decision.p_pass, rare))
     if interval.items == 1:
         decision = Decision(
             Verdict.UNDECIDED, "a single item is no sample", "use a probe set with more items for this axis"
@@ -80,11 +88,20 @@ def decided(
             f"{interval.clusters} clusters are too few (at least {min_clusters})",
             "use a probe set with more independent terms or templates for this axis",
         )
-    elif interval.high - interval.low <= rounding:
+    elif min(interval.high - interval.low, interval.width_of_change(confidence)) <= rounding:
         decision = Decision(
             Verdict.UNDECIDED,
             still or "the change is the same for every seed and cluster, so nothing says how sure it is",
             "use a metric that moves (a mean log ratio where a preference is saturated)",
+        )
+    elif verdict is Verdict.PASS and moves is not None and rare > (1.0 - confidence) / 2.0:
+        moved = int(np.count_nonzero(moves.any(axis=0)))
+        decision = replace(
+            decision,
+            verdict=Verdict.UNDECIDED,
+            reason=f"{moved} of {interval.items} preferences moved, too few to exclude a change of {allowed:g}: that so"
+            " few moved may be chance",
+            advice="use more probes, or a metric that moves on every item (a mean log ratio)",
         )
     elif verdict is Verdict.UNDECIDED:
         decision = replace(decision, advice=what_would_decide(interval, allowed, confidence, arms))

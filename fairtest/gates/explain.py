@@ -266,7 +266,8 @@ class _Work:
         if interval.clusters < MIN_CLUSTERS:
             reason = f"{interval.clusters} clusters of probes are too few (at least {MIN_CLUSTERS})"
             return OPEN, None, reason, "use a probe set with more independent terms or templates"
-        if interval.high - interval.low <= ROUNDING:
+        width = min(interval.high - interval.low, interval.width_of_change(self.settings.confidence))
+        if width <= ROUNDING:
             same = "the two sides differ alike for every seed and cluster, so nothing says how sure that is"
             return MEANS_NOTHING, None, still or same, ""
         if interval.low > 0:

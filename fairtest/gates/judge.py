@@ -162,7 +162,13 @@ class _Claim:
         confidence, metric = self.settings.confidence, compared.ref.metric
         sides = (candidate,) if reference is None else (candidate, reference)
         decision: Decision = decided(
-            interval, allowed, guards, confidence=confidence, arms=sides, still=compared.stillness(*sides)
+            interval,
+            allowed,
+            guards,
+            confidence=confidence,
+            arms=sides,
+            still=compared.stillness(*sides),
+            moves=compared.moves(candidate, reference),
         )
         advice = decision.advice
         if decision.verdict is Verdict.FAIL:

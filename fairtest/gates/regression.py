@@ -112,7 +112,8 @@ def _judged(arm: Measured, stored: BaselineEntry, metric: str, max_increase: flo
     elif sample and np.ptp(ours - theirs) <= _ONE_SIZE:
         decision = _one_size(ours - theirs)
     else:
-        decision = decided(interval, max_increase, (), confidence=confidence, arms=(arm,), still=still)
+        moves = both.moves(arm, side)
+        decision = decided(interval, max_increase, (), confidence=confidence, arms=(arm,), still=still, moves=moves)
     decision = guarded(decision, guards)
     advice = decision.advice
     if decision.verdict is Verdict.FAIL:

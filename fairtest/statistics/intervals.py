@@ -57,6 +57,14 @@ class Interval:
         """The contrast that gives the estimate."""
         return _deciding(self.contrasts)
 
+    def width_of_change(self, confidence: float) -> float:
+        """Width of the first contrast's interval, that of the plain difference or deviation, on the contrasts' scale.
+
+        Near the target the interval may owe all its width to the other contrasts, to which side of the target the
+        sides are on, while nothing differs between them.
+        """
+        return 2.0 * self.contrasts[0][0].half_width(confidence)
+
 
 def mean_interval(values: Values, clusters: Labels | None, *, confidence: float = 0.95) -> Interval:
     """Interval of the mean over items of `values` [seeds, items], with one cluster label per item, or two crossed ones

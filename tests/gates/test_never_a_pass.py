@@ -55,6 +55,36 @@ def test_a_preference_that_flips_on_no_item():
     )
 
 
+def near_the_target():
+    """Log ratios of which 11 of 20 are positive, so that the interval of the preference holds its target."""
+    return np.abs(ratios(3.0)) * np.where(np.arange(ITEMS) % 20 < 11, 1.0, -1.0)
+
+
+def test_a_preference_that_flips_on_no_item_near_the_target():
+    # There the interval has a width: which side of the target both are on is open. Nothing differs all the same.
+    rows = near_the_target()
+    sides = arm("dp", rows), arm("baseline", rows + 0.001, nll=2.4)
+    result = judge_amplification(*sides, metric=PREFERENCE, max_increase=5.0, settings=SETTINGS)
+    assert result.change.low < -1.0
+    refused(*sides, "the same for every seed and cluster", metric=PREFERENCE)
+
+
+@pytest.mark.parametrize(("allowed", "verdict"), [(2.0, Verdict.UNDECIDED), (10.0, Verdict.PASS)])
+def test_a_handful_of_flips_excludes_no_small_change(allowed, verdict):
+    # One of 200 preferences flipped: of a change of 2 points, four are expected, and one or none happen in 9% of cases.
+    rows = np.abs(ratios(3.0)) * np.where(np.arange(ITEMS) % 3, 1.0, -1.0)
+    flipped = rows + 0.001
+    flipped[:, 0] *= -1.0
+    result = judge_amplification(
+        arm("dp", flipped), arm("baseline", rows, nll=2.4), metric=PREFERENCE, max_increase=allowed, settings=SETTINGS
+    )
+    assert result.change.high < 2.0
+    assert result.verdict is verdict, result.message()
+    if verdict is Verdict.UNDECIDED:
+        assert "1 of 200 preferences moved" in result.reason
+        assert result.p_pass > 0.025
+
+
 def test_one_item():
     start = NumbersArm("pretrained", [[1.8]], nll=3.0, tuned=False)
     rows = np.array([[0.70], [0.71], [0.69]])
