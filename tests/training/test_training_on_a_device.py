@@ -13,14 +13,13 @@ import pytest
 import torch
 from family_builders import FAMILIES, batch_of, row_losses
 from model_builders import WORDS, gpt2, llama, loaded, save_directory
-from pretend_gpu import OnGpu, pretend_gpu
+from pretend_gpu import OnGpu, noise_of_the_cpu, pretend_gpu
 from safetensors.torch import load_file
 
 from fairtest.augmentation import UnitViews
 from fairtest.errors import ModelError, TrainingError
 from fairtest.specs import Training
 from fairtest.store import Store
-from fairtest.training import noise as noise_module
 from fairtest.training import trunk_store
 from fairtest.training.clipping import PerUnitClipping, verify_against_autograd
 from fairtest.training.clipping.per_sample import PerSampleClipping
@@ -46,12 +45,12 @@ from fairtest.training.trunk import TrunkCache, split_trunk
 
 DROPOUT = {"embd_pdrop": 0.2, "attn_pdrop": 0.2, "resid_pdrop": 0.2}
 STILL = dict.fromkeys(DROPOUT, 0.0)
-TRAINING = {"steps": 3, "batch_size": 6, "learning_rate": 1e-2, "max_length": 16}
+TRAINING = {"steps": 2, "batch_size": 6, "learning_rate": 1e-2, "max_length": 16}
 LORA = {"trainable": "lora", "lora_rank": 2}
 NOISE = NoiseSpec(0.7, 0.5)
 
 
-def corpus(units=16, seed=0):
+def corpus(units=12, seed=0):
     draw = random.Random(seed)
     texts = [" ".join(draw.choices(WORDS[3:], k=draw.randint(3, 9))) for _ in range(2 * units)]
     return [
@@ -60,15 +59,9 @@ def corpus(units=16, seed=0):
 
 
 @pytest.fixture
-def noise_of_the_cpu(monkeypatch):
-    """What a tensor of the device would get if it were on the CPU."""
-
-    def add(tensor, std, divide_by, key):
-        host = tensor.cpu()
-        noise_module._add_stripe(host.view(-1), std, divide_by, key, 0)
-        tensor.copy_(host)
-
-    monkeypatch.setattr(noise_module, "_add_at_once", add)
+def the_same_noise():
+    with noise_of_the_cpu():
+        yield
 
 
 def trained(device, build, noise, training=TRAINING, *, trunk=False, **options):
@@ -91,7 +84,7 @@ CASES = {
     "DP, GPT-2 with a tied head and dropout": (lambda: gpt2(**DROPOUT), NOISE, {}),
     "DP, GPT-2 with a head of its own": (lambda: gpt2(tied=False, **STILL), NOISE, {}),
     "DP, Llama": (llama, NOISE, {}),
-    "DP, small micro-batches": (llama, NOISE, {"training": {**TRAINING, "micro_batch_tokens": 20}}),
+    "DP, small micro-batches": (llama, NOISE, {"training": {**TRAINING, "micro_batch_tokens": 60}}),
     "DP, LoRA on GPT-2": (lambda: gpt2(**STILL), NOISE, {"training": {**TRAINING, **LORA}}),
     "DP, LoRA on the last layer of Llama": (llama, NOISE, {"training": {**TRAINING, **LORA, "lora_layers": 1}}),
     "DP, each record's gradient": (lambda: gpt2(**STILL), NoiseSpec(0.7, 0.5, clipping="opacus"), {}),
@@ -112,7 +105,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_weights_are_those_of_the_cpu(name, noise_of_the_cpu):
+def test_the_weights_are_those_of_the_cpu(name, the_same_noise):
     build, noise, options = CASES[name]
     expected, log = trained("cpu", build, noise, **options)
     with pretend_gpu():
@@ -126,7 +119,7 @@ def test_the_weights_are_those_of_the_cpu(name, noise_of_the_cpu):
 
 
 @pytest.mark.parametrize("engine", ["fairtest", "opacus"])
-def test_half_precision_is_that_of_the_device(engine, noise_of_the_cpu):
+def test_half_precision_is_that_of_the_device(engine, the_same_noise):
     """The two have lists of their own of what is computed in bfloat16, so the weights are near and not the same."""
     training = {**TRAINING, "precision": "bfloat16", "optimizer": "sgd"}
     noise = NoiseSpec(0.7, 0.5, clipping=engine)
@@ -213,23 +206,22 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("engine", ["fairtest", "opacus"])
-def test_diagnostics_of_held_out_groups_are_those_of_the_cpu(engine, noise_of_the_cpu):
+def test_diagnostics_of_held_out_groups_are_those_of_the_cpu(engine, the_same_noise):
     noise = NoiseSpec(0.7, 2.5, clipping=engine)
     options = {"engine": engine, "decompose": engine == "fairtest", "probes": 1}
     same_observations(noise, lambda: HeldOutDiagnostics(GROUPS, **options))
 
 
-def test_diagnostics_of_batches_are_those_of_the_cpu(noise_of_the_cpu):
+def test_diagnostics_of_batches_are_those_of_the_cpu(the_same_noise):
     units = {unit.id: ("first" if place % 2 else "second") for place, unit in enumerate(corpus())}
     same_observations(NoiseSpec(0.7, 2.5), lambda: BatchDiagnostics(units))
 
 
 def same_observations(noise, observer):
-    training = {**TRAINING, "steps": 2}
-    expected, _ = trained("cpu", lambda: gpt2(layers=1, **DROPOUT), noise, training, observer=(host := observer()))
+    expected, _ = trained("cpu", lambda: gpt2(layers=1, **DROPOUT), noise, observer=(host := observer()))
     with pretend_gpu():
-        found, _ = trained("cuda", lambda: gpt2(layers=1, **DROPOUT), noise, training, observer=(there := observer()))
-        plain, _ = trained("cuda", lambda: gpt2(layers=1, **DROPOUT), noise, training)
+        found, _ = trained("cuda", lambda: gpt2(layers=1, **DROPOUT), noise, observer=(there := observer()))
+        plain, _ = trained("cuda", lambda: gpt2(layers=1, **DROPOUT), noise)
     assert all(torch.equal(found[name], plain[name]) for name in plain)
     assert_near(found, expected)
     host, there = host.observations, there.observations
@@ -283,7 +275,7 @@ def assert_near(found, expected):
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_what_frozen_layers_put_out_is_stored_for_the_cpu_too(tmp_path, monkeypatch, noise_of_the_cpu):
+def test_what_frozen_layers_put_out_is_stored_for_the_cpu_too(tmp_path, monkeypatch, the_same_noise):
     monkeypatch.setattr(trunk_store, "_LEAST_BYTES", 1)
     training = Training(**TRAINING, trainable="last:1")
     states = []
@@ -387,7 +379,7 @@ def waits_of(build, noise, observer=lambda: None):
         one = loaded(build())
         set_trainable(one.model, Training())
         move(one, "cuda")
-        training = Training(**{**TRAINING, "batch_size": 16, "steps": 4})  # all units in every batch
+        training = Training(**{**TRAINING, "batch_size": 12, "steps": 4})  # all units in every batch
 
         def note(step, loss):
             counted.append((gpu.waits.of("item", "size", "to the host"), gpu.waits.of("to the device")))
