@@ -257,6 +257,7 @@ class Fairness:
                 ledger.update(arm.experiment.ledger)
         told = {name: _told(arm, ledger) for name, arm in self._arms.items()}
         return {
+            "test": self.test,
             "problem": "\n".join(problem for _, problem in told.values() if problem),
             "gates": [result.as_dict() for result in self.results],
             "measurements": list(self.measurements),
@@ -290,6 +291,7 @@ def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:
     if isinstance(arm, Checkpoint):
         statement = arm.statement()
         return {
+            "run": arm.identity[0],
             "checkpoint": arm.describe(),
             "statement": None if statement is None else statement.as_dict(),
             "privacy": "" if statement is None else statement.prose(),
@@ -300,6 +302,7 @@ def _summary(arm: Measured, ledger: dict[str, Any]) -> dict[str, Any]:
         arm = arm.limited(1 + max(int(run["seed"]) for run in ledger.values() if run["arm"] == arm.name))
     statement = arm.statement()
     return {
+        "run": arm.identity[0],  # tells it from an arm that another test gives this name under other settings
         "data": arm.experiment.describe(),
         "training": [
             {

@@ -82,6 +82,7 @@ class Collected:
         """Takes in the record of one test."""
         from fairtest.experiments.diagnosis_records import joined
 
+        record = self._told_apart(record)
         self.gates += record["gates"]
         self.measurements += record["measurements"]
         self.explanations += record.get("explanations", [])
@@ -97,6 +98,30 @@ class Collected:
             known = self.ledger.get(digest)
             if known is None or known["seconds"] is None:
                 self.ledger[digest] = run
+
+    def _told_apart(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The record with other names for arms that an earlier test gave the same name under other settings (a marker,
+        another project): a report must not show one's epsilon beside the other's verdict.
+        """
+        test = str(record.get("test", ""))
+        names = {}
+        for name, arm in record["arms"].items():
+            choices = [name, *(f"{name} ({place})" for place in (test.rpartition("::")[2], test) if place)]
+            own = arm.get("run")
+            free = (one for one in choices if own is None or self.arms.get(one, {}).get("run", own) == own)
+            names[name] = next(free, choices[-1])
+        if all(name == new for name, new in names.items()):
+            return record
+        sides = ("candidate", "reference", "arm")
+
+        def renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+            new = {key: names.get(value, value) if key in sides else value for key, value in row.items()}
+            if "levels" in row:
+                new["levels"] = {names.get(name, name): level for name, level in row["levels"].items()}
+            return new
+
+        rows = {key: [renamed(row) for row in record.get(key, [])] for key in ("gates", "measurements", "explanations")}
+        return {**record, **rows, "arms": {names[name]: arm for name, arm in record["arms"].items()}}
 
     def build(self, settings: Settings) -> dict[str, Any]:
         """The result document."""
