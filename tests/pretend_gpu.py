@@ -31,7 +31,6 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("cuda:0")
 CPU = torch.device("cpu")
@@ -267,39 +266,53 @@ def _run(func, args, kwargs):
 
 
 def _on_the_device(func, args, kwargs):
-    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    given = [*_parts(args), *_parts(kwargs.values())]
+    tensors = [x for x in given if isinstance(x, torch.Tensor)]
     there = any(type(x) is OnGpu for x in tensors)
-    named = any(isinstance(x, torch.device) and x == _INNER for x in tree_leaves((args, kwargs)))
-    if (there or named) and _is_made_of_others(func):  # arrives whole in inference mode only
-        with _Operations():
-            return func.decompose(*args, **kwargs)
-    asked = None if kwargs.get("device") is None else torch.device(kwargs["device"])
-    if not there and (asked is None or asked.type != _INNER.type):
+    asked = kwargs.get("device")
+    if not there and not any(type(x) is torch.device and x == _INNER for x in given):
         _require_generator(kwargs.get("generator"), CPU)
         return func(*args, **kwargs)
+    if _is_made_of_others(func):  # arrives whole in inference mode only
+        with _Operations():
+            return func.decompose(*args, **kwargs)
     written = _written(func, args, kwargs)
-    lands = there if asked is None else asked.type == _INNER.type
+    lands = there if asked is None else asked == _INNER
     if func.overloadpacket in (aten.copy_, aten.copy):
         lands = type(args[0]) is OnGpu
     _require_allowed(func, args, kwargs, tensors=tensors, written=written, device=GPU if lands else CPU)
     _note_waits(func, args, kwargs, lands)
-    inner_args, inner_kwargs = tree_map(_inside, (args, kwargs))
+    inner_kwargs = {name: _inside(x) for name, x in kwargs.items()}
     if asked is not None:
         inner_kwargs["device"] = CPU
     draws = lands and torch.Tag.nondeterministic_seeded in func.tags and kwargs.get("generator") is None
     with _present.own_random_state() if draws else contextlib.nullcontext():
-        found = func(*inner_args, **inner_kwargs)
-    given = {id(one.held): one for one in written if type(one) is OnGpu}
-    for one in given.values():
+        found = func(*map(_inside, args), **inner_kwargs)
+    known = {id(one.held): one for one in written if type(one) is OnGpu}
+    for one in known.values():
         if one.shape != one.held.shape:
             raise NotImplementedError(f"{func} changed the shape of a tensor that it writes to")
+    return _outside(found, known) if lands else found
 
-    def outside(x):
-        if not isinstance(x, torch.Tensor) or not lands:
-            return x
-        return given[id(x)] if id(x) in given else OnGpu(x)
 
-    return tree_map(outside, found)
+def _parts(values):
+    for x in values:
+        if isinstance(x, (list, tuple)):
+            yield from x
+        else:
+            yield x
+
+
+def _inside(x):
+    if type(x) is OnGpu:
+        return x.held
+    return [_inside(one) for one in x] if isinstance(x, (list, tuple)) else x
+
+
+def _outside(x, known):
+    if isinstance(x, torch.Tensor):
+        return known[id(x)] if id(x) in known else OnGpu(x)
+    return type(x)(_outside(one, known) for one in x) if type(x) in (list, tuple) else x
 
 
 def _require_allowed(func, args, kwargs, *, tensors, written, device):
@@ -320,18 +333,23 @@ def _is_made_of_others(func):
     return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
 
 
+@functools.cache
+def _written_places(func):
+    """(place, name) of each argument that an operation writes to; no place where it has to be named."""
+    return [
+        (None if argument.kwarg_only else place, argument.name)
+        for place, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+
 def _written(func, args, kwargs):
     """The tensors that an operation writes to."""
     found = []
-    for place, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = kwargs.get(argument.name, args[place] if place < len(args) and not argument.kwarg_only else None)
-            found += [x for x in tree_leaves(value) if isinstance(x, torch.Tensor)]
+    for place, name in _written_places(func):
+        value = kwargs.get(name, args[place] if place is not None and place < len(args) else None)
+        found += [x for x in _parts([value]) if isinstance(x, torch.Tensor)]
     return found
-
-
-def _inside(x):
-    return x.held if type(x) is OnGpu else x
 
 
 def _require_one_device(name, tensors, written, args=()):
