@@ -207,6 +207,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "tuple[str, ...]": (tuple, list),
 }
 _KINDS = {item.name: str(item.type) for item in dataclasses.fields(Settings)}
+# What is decided at the end of a session, for all of its tests together.
+_OF_A_SESSION = ("family", "report_dir")
 _PATHS = ("corpus", "cda_axes", "data_dir", "baseline_dir", "cache_dir", "report_dir", "model")
 
 
@@ -251,6 +253,11 @@ def _refuse_without_effect(values: Mapping[str, Any]) -> None:
         ("lora_layers", not lora, 'set trainable = "lora", or leave it out'),
         ("epochs", values.get("steps") is not None, "give steps or epochs, not both"),
         ("max_seeds", values.get("seeds") != AUTO, 'set seeds = "auto", or leave it out'),
+        (
+            "cda_names",
+            values.get("cda_names") is True and "gender" not in values.get("cda_axes", Settings.cda_axes),
+            'name the axis "gender" in cda_axes, whose names they are, or leave it out',
+        ),
         (
             "cda_seed",
             not drawn,
@@ -362,8 +369,16 @@ def session_settings(
     Relative paths mean: relative to pyproject.toml there and in a marker, to the working directory on the command line.
 
     Raises:
-        SettingsError: pyproject.toml is not TOML, or holds a setting that cannot be.
+        SettingsError: pyproject.toml is not TOML, or holds a setting that cannot be; the marker of a test has one that
+            is a whole session's.
     """
+    for name in _OF_A_SESSION:
+        if name in (marker or {}):
+            raise SettingsError(
+                f"setting {name!r} is one of the whole session, and has no effect on a single test",
+                where=marker_origin,
+                fix="set it in [tool.fairtest] of pyproject.toml",
+            )
     defaults = {name: getattr(Settings, name) for name in ("baseline_dir", "cache_dir", "report_dir")}
     environment = {
         name: os.environ[variable]

@@ -89,11 +89,24 @@ def test_a_guard_cannot_be_switched_off_and_types_are_checked_everywhere(values)
 
 
 @pytest.mark.parametrize(
-    "values", [{"lora_rank": 4}, {"trainable": "last:2", "lora_layers": 1}, {"steps": 5, "epochs": 2.0}]
+    "values",
+    [
+        {"lora_rank": 4},
+        {"trainable": "last:2", "lora_layers": 1},
+        {"steps": 5, "epochs": 2.0},
+        {"cda_names": True, "cda_axes": ["race"]},
+    ],
 )
 def test_a_setting_that_would_be_ignored_is_an_error(values):
     with pytest.raises(SettingsError, match="has no effect here"):
         layered(("p", values, None))
+
+
+@pytest.mark.parametrize(("name", "value"), [("family", "enforce"), ("report_dir", "out")])
+def test_a_marker_cannot_set_for_one_test_what_the_whole_session_is_judged_by(tmp_path, name, value):
+    with pytest.raises(SettingsError, match=f"{name!r} is one of the whole session") as caught:
+        session_settings(root=tmp_path, invocation=tmp_path, marker={name: value}, marker_origin="marker of test_it")
+    assert caught.value.where == "marker of test_it"
 
 
 def test_settings_describe_the_five_arms_that_differ_in_dp_and_cda_alone():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from fairtest.corpora.formats import Meter, Records, Row, file_rows, object_rows
 from fairtest.corpora.hub import PREFIX, load_hub_dataset, load_saved_dataset
 from fairtest.corpora.units import Corpus, Record, group_into_units
-from fairtest.errors import CorpusError
+from fairtest.errors import CorpusError, PrivacyWarning, warn_user
 from fairtest.specs import UNITS
 
 # The columns that counterfactual augmentation adds to a corpus.
@@ -49,7 +50,8 @@ def read_corpus(
     but the text are kept as `fields`, as text; empty ones and nulls are left out.
 
     Raises:
-        CorpusError: there is no such source, it is malformed or has no records, or a record has no text or no unit.
+        CorpusError: there is no such source, it is malformed or has no records, a record has no text or no unit, or a
+            unit is written in two ways.
     """
     _require_unit_name(unit, unit_field)
     if unit_field is not None and unit_field == text_field:
@@ -81,6 +83,7 @@ def read_corpus(
         unit_ids = [str(position) for position, _, _ in found]
     else:
         unit_ids = [_unit(row, unit_field) for _, row, _ in found]
+        _require_one_spelling(unit_ids, f"{label}, field {unit_field!r}")
     units = group_into_units(texts, unit_ids)
     return Corpus(name or Path(label).name, units, unit or unit_field or "record", named=unit_field is not None)
 
@@ -219,6 +222,34 @@ def _unit(row: Row, unit_field: str) -> str:
             fix="set unit_field to a column of identifiers",
         )
     return _encodable(_as_text(value), where)
+
+
+def _require_one_spelling(unit_ids: Iterable[str], where: str) -> None:
+    """No two units are one, written with other white space or in another form of Unicode: a person would be clipped,
+    sampled and held out as two. Letters of another case may well tell two apart, and are warned of.
+
+    Raises:
+        CorpusError: two are.
+    """
+    seen: dict[str, str] = {}
+    folded: dict[str, str] = {}
+    for unit_id in dict.fromkeys(unit_ids):
+        plain = unicodedata.normalize("NFKC", " ".join(unit_id.split()))
+        if seen.setdefault(plain, unit_id) != unit_id:
+            raise CorpusError(
+                f"privacy units {seen[plain]!r} and {unit_id!r} read the same and are not: one person would be counted"
+                " as two",
+                where=where,
+                fix="write each identifier in one way: no white space around it, one form of Unicode (NFC)",
+            )
+        folded.setdefault(plain.casefold(), unit_id)
+    if len(folded) < len(seen):
+        first, other = next((folded[p.casefold()], one) for p, one in seen.items() if folded[p.casefold()] != one)
+        warn_user(
+            f"{where}: privacy units {first!r} and {other!r} differ in upper and lower case alone; if they are one"
+            " person, epsilon is not that person's: write the identifier in one way",
+            PrivacyWarning,
+        )
 
 
 def _record_ids(rows: list[Row], positions: list[int]) -> list[str]:

@@ -310,6 +310,14 @@ def custom_arm(
             where="finetune(dp=, cda=)",
             fix="dp is a fairtest.DP or an epsilon, cda is a fairtest.CDA or True",
         )
+    made = _replaced(settings.training, training)
+    return experiment.arm(Arm(name=name, training=made, dp=dp, cda=cda or None))
+
+
+def _replaced(base: Training, training: dict[str, Any]) -> Training:
+    """The session's `Training` with some fields replaced; each has to be one, and to count for something."""
+    import dataclasses
+
     known = {item.name for item in dataclasses.fields(Training)}
     unknown = sorted(set(training) - known)
     if unknown:
@@ -319,7 +327,15 @@ def custom_arm(
             fix=f"training settings: {', '.join(sorted(known))}",
         )
     if "epochs" in training:
-        training.setdefault("steps", None)
-    return experiment.arm(
-        Arm(name=name, training=dataclasses.replace(settings.training, **training), dp=dp, cda=cda or None)
-    )
+        if training.get("steps") is not None:
+            raise _without_effect("epochs", "give steps or epochs, not both")
+        training = {**training, "steps": None}
+    made = dataclasses.replace(base, **training)
+    for field in ("lora_rank", "lora_layers"):
+        if field in training and made.trainable != "lora":
+            raise _without_effect(field, 'set trainable="lora", or leave it out')
+    return made
+
+
+def _without_effect(field: str, fix: str) -> SpecError:
+    return SpecError(f"{field} has no effect here", where=f"finetune({field}=)", fix=fix)

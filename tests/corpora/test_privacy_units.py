@@ -9,7 +9,7 @@ import pytest
 
 from fairtest.augmentation import augment
 from fairtest.corpora.readers import read_corpus
-from fairtest.errors import CorpusError
+from fairtest.errors import CorpusError, PrivacyWarning
 from fairtest.specs import CDA
 from fairtest.training.blocks import blocks_of
 
@@ -50,6 +50,24 @@ def test_a_record_whose_author_is_missing_is_named_by_line_and_never_a_unit_of_i
         read_corpus(write(records), unit_field="author", unit="user")
     assert "reports.jsonl, line 5, field 'author'" in caught.value.where
     assert "privacy unit" in caught.value.what
+
+
+@pytest.mark.parametrize("again", ["ann ", " ann", "ann\t", "\uff41nn"])
+def test_a_person_who_is_written_in_two_ways_is_not_silently_two_units(write, again):
+    records = rows()
+    records[4]["author"] = again
+    with pytest.raises(CorpusError, match="one person would be counted as two") as caught:
+        read_corpus(write(records), unit_field="author", unit="user")
+    assert "'ann'" in caught.value.what
+    assert "reports.jsonl, field 'author'" in caught.value.where
+
+
+def test_names_that_differ_in_case_are_two_units_and_warned_of(write):
+    records = rows()
+    records[4]["author"] = "Ann"
+    with pytest.warns(PrivacyWarning, match="'ann' and 'Ann' differ in upper and lower case alone"):
+        corpus = read_corpus(write(records), unit_field="author", unit="user")
+    assert {"ann", "Ann"} <= {unit.id for unit in corpus.units}
 
 
 def test_a_record_without_the_column_is_named_with_the_columns_it_has(write):

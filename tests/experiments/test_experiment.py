@@ -131,6 +131,12 @@ def test_epochs_of_one_arm_replace_the_sessions_steps(make):
     assert custom_arm(make(), "long", epochs=2.0).spec.training.steps_for(160) == 10
 
 
+@pytest.mark.parametrize("values", [{"steps": 3, "epochs": 2.0}, {"lora_rank": 4}, {"lora_layers": 1}])
+def test_what_an_arm_of_ones_own_would_ignore_is_an_error(make, values):
+    with pytest.raises(SpecError, match="has no effect here"):
+        custom_arm(make(), "own", **values)
+
+
 def test_copies_added_as_records_are_found_and_the_epsilon_of_the_person_behind_two_is_told(make, tmp_path, records):
     rows = [json.loads(line) for line in records.read_text().splitlines()]
     generated = corpus("private", 0.65, 200, seed=1)
