@@ -59,7 +59,8 @@ class Settings:
         undecided: what an UNDECIDED verdict does to its test: "fail", "warn", "pass", "skip"; "auto" fails where the
             environment variable CI is set and warns elsewhere.
         threads: CPU threads for torch; 0: all cores.
-        device: what arms are trained and scored on: "cpu", "cuda" or "cuda:N". It is no part of a run's key.
+        device: what arms are trained and scored on, and checkpoints scored: "cpu", "cuda" or "cuda:N". It is no part of
+            a run's key. Checked by a pretended device that raises as CUDA does; never run on a GPU.
         workers: processes that train the seeds of an arm side by side, each with `threads` threads and a model of its
             own.
         executor: what trains several runs at once: "processes" (`workers` of them), or one that a package brings.
