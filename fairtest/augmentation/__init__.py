@@ -8,7 +8,15 @@ corpus and counts.
 
 from __future__ import annotations
 
-from fairtest.augmentation.coverage import Augmented, Coverage, CoverageCounter, UnitViews, augment, mirrored_units
+from fairtest.augmentation.coverage import (
+    Augmented,
+    Coverage,
+    CoverageCounter,
+    UnitViews,
+    augment,
+    mirrored_units,
+    seen_texts,
+)
 from fairtest.augmentation.dataset import augment_dataset
 from fairtest.augmentation.lexicon import lexicon_digest, load_axis
 from fairtest.augmentation.swap import Change, Counterfactual, counterfactual, counterfactuals
@@ -31,4 +39,5 @@ __all__ = [
     "load_axis",
     "mirrored_units",
     "record_views",
+    "seen_texts",
 ]

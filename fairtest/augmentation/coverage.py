@@ -223,6 +223,18 @@ def mirrored_units(corpus: Corpus, cda: CDA | None = None) -> int:
     return count
 
 
+def seen_texts(held_out: Corpus, training: Corpus, cda: CDA | None = None) -> int:
+    """How many held-out texts stand in a training unit too, word for word or with other groups in them.
+
+    Their losses are those of texts that were trained on. Of records without names the same text is on one side
+    (`Corpus.split`); a counterfactual, or another person's same text, may be on the other.
+    """
+    cda = CDA(axes=AUGMENTATION_AXES) if cda is None else cda
+    trained = {record.text for unit in training.units for record in unit.records}
+    texts = [record.text for unit in held_out.units for record in unit.records]
+    return sum(text in trained or not trained.isdisjoint(_swapped({text}, cda)) for text in texts)
+
+
 def _swapped(texts: set[str], cda: CDA) -> set[str]:
     return {one.text for text in texts for one in counterfactuals(text, cda) if one.text is not None}
 

@@ -28,7 +28,7 @@ from fairtest.probes.probe import ProbeSet
 from fairtest.scoring.generation_protocols import is_generation
 from fairtest.scoring.scores import ProbeScores, join_scores
 from fairtest.settings import PROCESSES, Settings
-from fairtest.specs import Arm, digest_of
+from fairtest.specs import AUGMENTATION_AXES, Arm, digest_of
 from fairtest.store import Entry, Store
 from fairtest.training.sources import ModelSource
 
@@ -126,9 +126,20 @@ class Experiment:
         return self.inputs.probe_set(name)
 
     def describe(self) -> dict[str, Any]:
-        """Model and corpus by name and digest, and how much of what is trained on and held out; no path."""
+        """Model and corpus by name and digest, how much of what is trained on and held out, and how many of the
+        held-out texts are in training too; no path.
+        """
         own = {"trainer": self._runs.name} if isinstance(self._runs, OwnTrainer) else {}
-        return {**self.inputs.describe(), **own}
+        return {**self.inputs.describe(), "held_out_seen": self._held_out_seen(), **own}
+
+    def _held_out_seen(self) -> int:
+        """Held-out texts that stand in training, as they are or of another group; looked for once a corpus."""
+        from fairtest.augmentation import lexicon_digest, seen_texts
+
+        aside, kept = self.held_out_corpus, self.training_corpus
+        lexicons = [lexicon_digest(axis) for axis in AUGMENTATION_AXES]
+        key = {"corpus": kept.digest, "held_out": aside.digest, "lexicons": lexicons}
+        return int(self.store.obtain_json("held-out-seen", key, lambda: {"texts": seen_texts(aside, kept)})["texts"])
 
     # -- keys -----------------------------------------------------------------------------------------------------
 

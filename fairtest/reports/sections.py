@@ -243,9 +243,19 @@ def data_lines(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [
         f"Model {data['model']} (SHA-256 {data['model_digest'][:12]}), corpus {data['corpus']} (SHA-256"
         f" {data['corpus_digest'][:12]}): {data['training_units']} units ({data['unit']}s) to train on,"
-        f" {data['held_out_units']} held out"
+        f" {data['held_out_units']} held out{_seen(data)}"
         for data in described
     ]
+
+
+def _seen(data: Mapping[str, Any]) -> str:
+    """How much of the held-out texts was trained on after all; a report of before does not say."""
+    if not data.get("held_out_seen"):
+        return ""
+    return (
+        f"; {data['held_out_seen']} of {data['held_out_records']} held-out texts are in training too, word for word or"
+        " of another group, so that their loss is that of texts that were learned"
+    )
 
 
 def changed_settings(document: Mapping[str, Any]) -> dict[str, Any]:

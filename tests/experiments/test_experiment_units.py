@@ -8,6 +8,7 @@ import pytest
 
 from fairtest.experiments.arms import Arms
 from fairtest.experiments.experiment import Experiment
+from fairtest.reports.sections import data_lines
 from fairtest.settings import Settings
 from fairtest.store import Store
 from fairtest.tiny.generator import corpus
@@ -47,6 +48,18 @@ def test_a_cap_is_on_the_training_side_only_and_is_told(make):
     assert after["records_left_out"] == before["training_records"] - after["training_records"] > 0
     assert after["corpus_digest"] != before["corpus_digest"]
     assert after["unit"] == "user"
+
+
+def test_held_out_texts_that_are_trained_on_all_the_same_are_counted_and_told(make, tmp_path):
+    assert make(unit="user").describe()["held_out_seen"] == 0
+    said = [f"He wrote line {number} of the report." for number in range(60)]
+    rows = [*said, *(text.replace("He", "She") for text in said)]
+    (tmp_path / "both.txt").write_text("\n".join(rows))
+    data = make(corpus=str(tmp_path / "both.txt"), unit_field=None).describe()
+    # Each side of a pair is drawn by its own text: of those held out, nearly all have the other one in training.
+    assert 0.7 * data["held_out_records"] < data["held_out_seen"] <= data["held_out_records"]
+    line = data_lines({"dp": {"data": data}})[0]
+    assert f"{data['held_out_seen']} of {data['held_out_records']} held-out texts are in training too" in line
 
 
 def test_another_cap_or_way_with_long_texts_is_another_run(make):
