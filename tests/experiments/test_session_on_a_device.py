@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from scoring.masked_builders import bert
 from trainers import nudge
 
+from fairtest.commands import main
 from fairtest.errors import ModelError
 from fairtest.experiments import model_scorer
 from fairtest.experiments.arms import Arms, custom_arm
@@ -244,6 +245,23 @@ def test_a_model_is_scored_on_the_device_that_is_asked_for(tmp_path, monkeypatch
     model_scorer._load.cache_clear()
     with pytest.raises(ModelError, match="torch sees 0 CUDA devices, so not 'cuda'"):
         score_model("fairtest/tiny", probes, store=Store(tmp_path / "third"), device="cuda")
+
+
+def test_the_command_scores_on_the_device_that_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("fairtest.scoring.likelihood._forward", on_the_device())
+    command = ["score", "fairtest/tiny", "templates", "--metric", METRIC, "--threads", "1", "--cache-dir"]
+    shown = []
+    with pretend_gpu():
+        for device in ("cpu", "cuda"):
+            assert main([*command, str(tmp_path / device), "--device", device]) == 0
+            shown.append(capsys.readouterr().out)
+        assert main([*command, str(tmp_path / "cpu"), "--device", "cuda:7"]) == 0  # nothing is left to be run
+        assert main([*command, str(tmp_path / "new"), "--device", "cuda:7"]) == 2
+        assert "torch sees 1 CUDA devices, so not 'cuda:7'" in capsys.readouterr().err
+        assert main([*command, str(tmp_path / "new"), "--device", "gpu"]) == 2
+        assert "there is no device 'gpu'" in capsys.readouterr().err
+    assert shown[0] == shown[1]
+    assert DEVICES == ["cpu", "cuda"]
 
 
 def test_torch_is_as_it_was():
