@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -341,6 +343,23 @@ def test_a_loss_that_is_not_finite_names_its_unit_on_a_device():
         for engine in ("fairtest", "opacus"):
             with pytest.raises((TrainingError, ModelError), match=r"not finite|not causal"):
                 finetune(one, corpus(), Training(**TRAINING), NoiseSpec(0.7, 0.5, clipping=engine), seed=7)
+
+
+@pytest.mark.parametrize("setting", ["cuda.matmul.fp32_precision", "cuda.matmul.allow_tf32"])
+def test_products_of_norms_are_exact_whatever_a_user_allows_elsewhere(setting):
+    """In a process of its own: torch remembers in which of its ways somebody has allowed TF32."""
+    value = "True" if setting.endswith("allow_tf32") else "'tf32'"
+    code = f"""
+import torch
+from fairtest.training.clipping.engine import exact_products
+torch.backends.{setting} = {value}
+seen = [torch.backends.cuda.matmul.fp32_precision]
+with exact_products("cuda"):
+    seen.append(torch.backends.cuda.matmul.fp32_precision)
+seen.append(torch.backends.cuda.matmul.fp32_precision)
+assert seen == ["tf32", "ieee", "tf32"], seen
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "meta", "cpu:"])

@@ -286,11 +286,29 @@ def exact_products(device: str) -> Iterator[None]:
 
     In half precision or TF32 norms would be wrong by up to percents, and a clipped gradient longer than C.
     """
-    allowed = torch.get_float32_matmul_precision()
+    with _ieee_products(), torch.autocast(device, enabled=False):
+        yield
+
+
+@contextlib.contextmanager
+def _ieee_products() -> Iterator[None]:
+    try:
+        allowed = torch.get_float32_matmul_precision()
+    except RuntimeError:  # somebody has set it backend by backend, as torch 2.9 and later have it
+        mkldnn: Any = torch.backends.mkldnn
+        backends = (torch.backends.cuda.matmul, mkldnn.matmul)
+        before = [backend.fp32_precision for backend in backends]
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            for backend, precision in zip(backends, before, strict=True):
+                backend.fp32_precision = precision
+        return
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.autocast(device, enabled=False):
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(allowed)
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.hooks import RemovableHandle
 
 from fairtest.errors import NotFiniteError, TrainingError
-from fairtest.training.clipping.engine import Clipped, row_counts
+from fairtest.training.clipping.engine import Clipped, exact_products, row_counts
 from fairtest.training.clipping.row_gradients import grad_sampler, row_gradients
 from fairtest.training.clipping.terms import squared_lengths
 
@@ -121,7 +121,7 @@ class PerSampleClipping:
         # Seen from within, the layer is called again: that is no further use of it.
         self._active = False
         try:
-            with torch.no_grad(), torch.autocast(gradient.device.type, enabled=False):
+            with torch.no_grad(), exact_products(gradient.device.type):
                 found = row_gradients(module, *inputs, gradient.to(wide), self._rows)
         except (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError) as error:
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
