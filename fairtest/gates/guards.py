@@ -93,6 +93,7 @@ def trained_guard(arm: Measured, *, min_improvement: float, confidence: float) -
         bool(interval.low >= min_improvement),
         detail,
         "train longer, with a larger budget or learning rate, or more units, until the guard is met",
+        open=bool(interval.low < min_improvement <= interval.estimate),
     )
 
 
@@ -124,6 +125,7 @@ def collapse_guard(candidate: Measured, reference: Measured, *, max_collapse: fl
         bool(interval.high <= max_collapse),
         detail,
         f"train {candidate.name} until it models language again: a model that does not is near the target by chance",
+        open=bool(interval.estimate <= max_collapse < interval.high),
     )
 
 

@@ -109,6 +109,7 @@ def judge_mitigated(
             raised.low > 0,
             f"by {raised.text(sign=True)} {compared.ref.metric.unit}",
             "nothing was raised beyond doubt, so nothing can be undone: assert_no_amplification is the gate for that",
+            open=raised.low <= 0 < raised.value,
         )
     )
     result = claim.result(claim.amplification(candidate, amplified), 0.0 - min_reduction, guards)

@@ -18,8 +18,8 @@ def at_looks(judge: Judge, arms: tuple[Measured, ...], settings: Settings) -> Ga
     """The verdict of `judge` on these arms: at once where seeds are fixed, else at the first look that decides.
 
     Each look has more seeds and an interval of its own confidence, so that all looks together hold
-    `settings.confidence` (fairtest.statistics.sequential). A guard that is not met ends it too: an arm that did not
-    train will not with another seed.
+    `settings.confidence` (fairtest.statistics.sequential). A guard that is refuted ends it too: an arm that did not
+    train will not with another seed. One whose interval is merely wide is asked again with more seeds.
     """
     most = [arm.available_seeds for arm in arms if arm.available_seeds is not None]
     if not most:
@@ -28,7 +28,8 @@ def at_looks(judge: Judge, arms: tuple[Measured, ...], settings: Settings) -> Ga
     for look in plan:
         limited = tuple(arm if arm.available_seeds is None else arm.limited(look.seeds) for arm in arms)
         result = _of_look(judge(limited, _at(settings, look)), look, settings)
-        if result.verdict is not Verdict.UNDECIDED or result.blocked or result.clusters < MIN_CLUSTERS:
+        refuted = any(not guard.met and not guard.open for guard in result.guards)
+        if result.verdict is not Verdict.UNDECIDED or refuted or result.clusters < MIN_CLUSTERS:
             break
     return result
 

@@ -48,12 +48,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Guard:
-    """A condition without which a comparison means nothing, whether it is met, the numbers, and what to do if not."""
+    """A condition without which a comparison means nothing, whether it is met, the numbers, and what to do if not.
+
+    `open`: not met because its interval is wide, though its estimate is on the right side: more seeds may meet it.
+    """
 
     name: str
     met: bool
     detail: str
     advice: str = ""
+    open: bool = False
 
 
 @dataclass(frozen=True)

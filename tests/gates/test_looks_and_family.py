@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fairtest.gates.assertions import assert_no_amplification
 from fairtest.gates.family import weakened, with_family
-from fairtest.gates.result import GateFailure, Verdict
+from fairtest.gates.result import GateFailure, GateUndecided, Verdict
 from fairtest.settings import Settings
 from fairtest.statistics.planning import holm
 
@@ -67,6 +67,28 @@ def test_a_gate_that_needs_more_seeds_gets_them():
     for result, seeds in results:
         assert result.seeds == seeds
         assert (result.p_pass <= result.alpha) == (result.verdict is Verdict.PASS)
+
+
+@pytest.mark.parametrize(("gain", "seeds", "verdict"), [(0.06, 8, Verdict.PASS), (0.0, 3, Verdict.UNDECIDED)])
+def test_a_guard_that_three_seeds_leave_open_is_asked_again_with_more(gain, seeds, verdict):
+    losses = 3.0 - gain + 0.025 * np.array([-1.0, 1.0, 0.0, 0.6, -0.6, 0.3, -0.3, 0.0])
+
+    class Learned(Growing):
+        def __init__(self, name, rows, asked, shown=3):
+            super().__init__(name, rows, asked, shown)
+            self.nll = list(losses[:shown])
+
+        def limited(self, seeds):
+            return Learned(self.name, self.rows, self.asked, seeds)
+
+    asked = []
+    sides = Learned("dp", ratios(0.72, seeds=8), asked), Growing("baseline", ratios(0.7, seeds=8), asked)
+    try:
+        result = assert_no_amplification(*sides, metric=METRIC, max_increase=0.3, settings=SETTINGS)
+    except GateUndecided as undecided:
+        result = undecided.result
+    assert (result.verdict, result.blocked) == (verdict, verdict is Verdict.UNDECIDED), result.message()
+    assert (max(asked) > 3) == (seeds > 3)
 
 
 def test_an_unmet_guard_ends_the_looks():
