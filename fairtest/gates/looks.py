@@ -24,14 +24,23 @@ def at_looks(judge: Judge, arms: tuple[Measured, ...], settings: Settings) -> Ga
     most = [arm.available_seeds for arm in arms if arm.available_seeds is not None]
     if not most:
         return judge(arms, settings)
-    plan = looks(FIRST_LOOK, min(most))
-    for look in plan:
-        limited = tuple(arm if arm.available_seeds is None else arm.limited(look.seeds) for arm in arms)
+    # Beside an arm that can have more seeds, one of so many as it has: they are paired as far as both go.
+    fixed = [len(arm.identity) for arm in arms if arm.available_seeds is None and len(arm.identity) > 1]
+    limit = min(most + fixed)
+    if limit < FIRST_LOOK:
+        return judge(_limited(arms, limit), settings)
+    for look in looks(FIRST_LOOK, limit):
+        limited = _limited(arms, look.seeds)
         result = _of_look(judge(limited, _at(settings, look)), look, settings)
         refuted = any(not guard.met and not guard.open for guard in result.guards)
         if result.verdict is not Verdict.UNDECIDED or refuted or result.clusters < MIN_CLUSTERS:
             break
     return result
+
+
+def _limited(arms: tuple[Measured, ...], seeds: int) -> tuple[Measured, ...]:
+    """The arms with so many seeds; one that has a single one stands for itself."""
+    return tuple(arm if arm.available_seeds is None and len(arm.identity) == 1 else arm.limited(seeds) for arm in arms)
 
 
 def _at(settings: Settings, look: Look) -> Settings:

@@ -91,6 +91,20 @@ def test_a_guard_that_three_seeds_leave_open_is_asked_again_with_more(gain, seed
     assert (max(asked) > 3) == (seeds > 3)
 
 
+@pytest.mark.filterwarnings("ignore::fairtest.UndecidedWarning")
+@pytest.mark.parametrize(("there", "most"), [(2, 2), (3, 3), (5, 5), (8, 8)])
+def test_beside_models_trained_elsewhere_no_look_has_more_seeds_than_these_are(there, most):
+    class Found(NumbersArm):
+        def limited(self, seeds):
+            return Found(self.name, self.log_ratio[:seeds], nll=2.5, start=pretrained())
+
+    asked = []
+    candidate = Growing("dp", ratios(0.9, seeds=8, seed_sd=0.2, rng=1), asked)
+    reference = Found("elsewhere", ratios(0.7, seeds=there, seed_sd=0.2, rng=1), nll=2.5, start=pretrained())
+    result = assert_no_amplification(candidate, reference, metric=METRIC, max_increase=0.2, settings=SETTINGS)
+    assert (result.verdict, result.seeds) == (Verdict.UNDECIDED, most)
+
+
 def test_an_unmet_guard_ends_the_looks():
     asked = []
     same = ratios(0.7, seeds=8)
