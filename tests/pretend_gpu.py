@@ -21,13 +21,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import sys
 import threading
-from collections import Counter
 from pathlib import Path
 from unittest import mock
 
+import pytest
 import torch
+from pretend_gpu_rules import Waits, note_waits, require_allowed, require_generator, require_one_device
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -37,37 +37,6 @@ CPU = torch.device("cpu")
 _INNER = torch.device("xla:0")
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 aten = torch.ops.aten
-
-# TensorIterator lets one number of no dimensions on the CPU take part in these, if the result is on the GPU.
-_ELEMENTWISE = {
-    "add", "sub", "rsub", "mul", "div", "true_divide", "floor_divide", "remainder", "fmod", "pow", "atan2", "hypot",
-    "eq", "ne", "lt", "le", "gt", "ge", "maximum", "minimum", "fmax", "fmin", "nextafter", "copysign", "xlogy",
-    "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "masked_fill",
-    "fill",
-}  # fmt: skip
-_INDEXING = {"index", "_unsafe_index"}
-_INDEXED_WRITING = {"index_put", "_index_put_impl", "_unsafe_index_put"}
-_PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot", "addr"}
-# The size of what comes out is known once the device has computed it.
-_SIZED_BY_DATA = {"nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive"}
-_MULTIPLIED = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128}
-_COPIES = (aten.copy_, aten.copy, aten._to_copy)
-
-
-class Waits(Counter):
-    """How often the host waited, by (what for, where in fairtest)."""
-
-    def of(self, *kinds):
-        return sum(count for (kind, _), count in self.items() if kind in kinds or not kinds)
-
-    def note(self, kind):
-        frame = sys._getframe(1)
-        while frame is not None and "/fairtest/" not in frame.f_code.co_filename:
-            frame = frame.f_back
-        place = "elsewhere"
-        if frame is not None:
-            place = f"{frame.f_code.co_filename.rpartition('/fairtest/')[2]}:{frame.f_lineno}"
-        self[kind, place] += 1
 
 
 class _Device:
@@ -202,7 +171,7 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
     """The kernel that the CPU would choose, so that results can be compared; a GPU has its own."""
     with torch._C.DisableTorchFunctionSubclass():
         given = [one for one in (query, key, value, attn_mask) if one is not None]
-        _require_one_device("scaled_dot_product_attention", given, set())
+        require_one_device("scaled_dot_product_attention", given, set())
         held = [one.held.detach().requires_grad_(one.requires_grad) for one in given]
         mask = held[3] if attn_mask is not None else None
         with torch.enable_grad() if torch.is_grad_enabled() else contextlib.nullcontext():
@@ -271,7 +240,7 @@ def _on_the_device(func, args, kwargs):
     there = any(type(x) is OnGpu for x in tensors)
     asked = kwargs.get("device")
     if not there and not any(type(x) is torch.device and x == _INNER for x in given):
-        _require_generator(kwargs.get("generator"), CPU)
+        require_generator(kwargs.get("generator"), drawing=_present.drawing, lands=False)
         return func(*args, **kwargs)
     if _is_made_of_others(func):  # arrives whole in inference mode only
         with _Operations():
@@ -280,8 +249,9 @@ def _on_the_device(func, args, kwargs):
     lands = there if asked is None else asked == _INNER
     if func.overloadpacket in (aten.copy_, aten.copy):
         lands = type(args[0]) is OnGpu
-    _require_allowed(func, args, kwargs, tensors=tensors, written=written, device=GPU if lands else CPU)
-    _note_waits(func, args, kwargs, lands)
+    of_generator = {"drawing": _present.drawing, "lands": lands}
+    require_allowed(func, args, kwargs, tensors=tensors, written=written, **of_generator)
+    note_waits(_present.waits, func, args, kwargs, lands=lands)
     inner_kwargs = {name: _inside(x) for name, x in kwargs.items()}
     if asked is not None:
         inner_kwargs["device"] = CPU
@@ -315,19 +285,6 @@ def _outside(x, known):
     return type(x)(_outside(one, known) for one in x) if type(x) in (list, tuple) else x
 
 
-def _require_allowed(func, args, kwargs, *, tensors, written, device):
-    """Raises what CUDA raises."""
-    name = func.overloadpacket.__name__
-    if func.overloadpacket not in _COPIES:
-        _require_one_device(name, tensors, {id(x) for x in written}, args)
-        _require_generator(kwargs.get("generator"), device)
-    kinds = {x.dtype for x in tensors} - _MULTIPLIED
-    if kinds and name.rstrip("_") in _PRODUCTS:
-        raise RuntimeError(f'"{name}_cuda" not implemented for {str(kinds.pop()).removeprefix("torch.")!r}')
-    if torch.Tag.inplace_view in func.tags:
-        raise NotImplementedError(f"{func} changes the shape of a tensor in place")
-
-
 @functools.cache
 def _is_made_of_others(func):
     return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
@@ -350,53 +307,6 @@ def _written(func, args, kwargs):
         value = kwargs.get(name, args[place] if place is not None and place < len(args) else None)
         found += [x for x in _parts([value]) if isinstance(x, torch.Tensor)]
     return found
-
-
-def _require_one_device(name, tensors, written, args=()):
-    elsewhere = [x for x in tensors if type(x) is not OnGpu]
-    if not elsewhere or len(elsewhere) == len(tensors):
-        return
-    bare = name.rstrip("_")
-    numbers = all(x.dim() == 0 and id(x) not in written for x in elsewhere)
-    if bare in _INDEXING and type(args[0]) is OnGpu:
-        return  # indices are moved to the device
-    if bare in _INDEXED_WRITING and type(args[0]) is OnGpu:
-        values = args[2]
-        if type(values) is OnGpu or values.dim() == 0:
-            return
-    if bare == "where" and numbers and type(args[0]) is OnGpu:
-        return
-    if bare in _ELEMENTWISE and numbers and len(elsewhere) == 1:
-        return
-    raise RuntimeError(
-        "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
-        f" (in {name}, on a pretended GPU)"
-    )
-
-
-def _require_generator(generator, device):
-    found = GPU if _present.drawing else CPU
-    if generator is not None and found.type != device.type:
-        raise RuntimeError(f"Expected a '{device.type}' device type for generator but found '{found.type}'")
-
-
-def _note_waits(func, args, kwargs, lands):
-    waits, name = _present.waits, func.overloadpacket.__name__
-    bare = name.rstrip("_")
-    if func.overloadpacket in _COPIES:
-        source = args[0] if func.overloadpacket is aten._to_copy else args[1]
-        if lands != (type(source) is OnGpu):
-            waits.note("to the device" if lands else "to the host")
-    elif name in ("_local_scalar_dense", "equal"):
-        waits.note("item")
-    elif bare in _SIZED_BY_DATA or (func is aten.repeat_interleave.Tensor and kwargs.get("output_size") is None):
-        waits.note("size")
-    elif bare in (_INDEXING | _INDEXED_WRITING):
-        given = [x for x in args[1] if isinstance(x, torch.Tensor)]
-        if any(x.dtype in (torch.bool, torch.uint8) for x in given):
-            waits.note("size")
-        if any(type(x) is not OnGpu for x in given):
-            waits.note("to the device")
 
 
 class _Generator(torch.Generator):
@@ -427,8 +337,11 @@ _RealGenerator = torch.Generator
 @contextlib.contextmanager
 def _guard():
     """Lets torch differentiate for the device: with the guard of meta tensors, which does nothing."""
-    library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
-    guards = (ctypes.c_void_p * 20).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
+    try:
+        library = ctypes.CDLL(str(next((Path(torch.__file__).parent / "lib").glob("libc10.*"))))
+        guards = (ctypes.c_void_p * 20).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
+    except (StopIteration, OSError, ValueError):
+        pytest.skip("the guards of torch's devices are not found in this build of it")
     xla, meta = 9, 14  # places of c10::DeviceType
     before = guards[xla]
     guards[xla] = guards[meta]
