@@ -16,7 +16,7 @@ from fairtest.experiments.arms import HeldOut, UnknownArmError
 from fairtest.experiments.held_out import flat
 from fairtest.experiments.model_scorer import USUAL_PROTOCOLS, ModelScorer, model_kind
 from fairtest.experiments.progress import SILENT, Progress
-from fairtest.experiments.stated import beside, joint_statement
+from fairtest.experiments.stated import beside, joint_statement, require_of_weights
 from fairtest.experiments.weights import weights_digest
 from fairtest.privacy.statement import PrivacyStatement
 from fairtest.probes.probe import ProbeSet
@@ -75,6 +75,8 @@ class Checkpoint:
         self.name = name or _name_of(self.paths)
         self.tuned = tuned
         self._statements = _statements(statement, len(paths))
+        # One that is given for all seeds can be of the weights of one alone.
+        self._shared = self._statements is not None and len(set(self._statements)) < len(paths)
         self._held_out = _texts(held_out)
         self._text_field = text_field
         self._start = self._made_start(start)
@@ -188,6 +190,7 @@ class Checkpoint:
             text_field=self._text_field,
             tuned=self.tuned,
         )
+        fewer._shared = self._shared
         return fewer.bind(self._settings, self._store, self._progress) if self._settings is not None else fewer
 
     def scores(self, probe_set: str, axis: str | None = None, protocol: str | None = None) -> tuple[ProbeScores, ...]:
@@ -262,7 +265,7 @@ class Checkpoint:
         """Its privacy statement; of several seeds that with the largest epsilon. None where it claims no privacy.
 
         Raises:
-            PrivacyError: a statement is malformed, or those of the seeds do not belong together.
+            PrivacyError: a statement is malformed or of other weights, or those of the seeds do not belong together.
         """
         if self._statements is not None:
             found: list[PrivacyStatement | None] = [
@@ -273,6 +276,9 @@ class Checkpoint:
                 beside(Path(source.location)) if source.kind in ("directory", "hub") else None
                 for source in self.sources
             ]
+        if not self._shared:
+            for path, weights, one in zip(self.paths, self.identity, found, strict=True):
+                require_of_weights(one, weights, path)
         return joint_statement(list(zip(self.paths, found, strict=True)), f"checkpoint {self.name!r}")
 
     def describe(self) -> dict[str, Any]:

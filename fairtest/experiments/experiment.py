@@ -5,6 +5,7 @@ Only a miss imports torch: keys are digests of files and texts, values come from
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -308,12 +309,13 @@ class Experiment:
         Raises:
             StoreError: it cannot be written.
         """
+        from fairtest.experiments.weights import digest_of_weights
         from fairtest.training.models import save_pretrained
 
         save_pretrained(self.fresh(spec, seed), directory)
         statement = self.statement(spec, [seed])
         if statement is not None:
-            statement.write(directory / PRIVACY_FILE)
+            dataclasses.replace(statement, weights=digest_of_weights(directory)).write(directory / PRIVACY_FILE)
 
     # -- privacy --------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fairtest.errors import PrivacyError
-from fairtest.privacy.statement import PrivacyStatement
+from fairtest.privacy.statement import NOT_STATED, PrivacyStatement
 
 # The privacy statement beside the weights of every DP run, in the store and in an exported model.
 PRIVACY_FILE = "privacy.json"
@@ -28,6 +28,7 @@ _OF_A_RUN = {
     "records_left_out",
     "released",
     "not_covered",
+    "weights",
 }
 
 
@@ -39,6 +40,23 @@ def beside(directory: Path) -> PrivacyStatement | None:
     """
     path = directory / PRIVACY_FILE
     return PrivacyStatement.read(path) if path.exists() else None
+
+
+def require_of_weights(statement: PrivacyStatement | None, weights: str, path: str) -> None:
+    """Nothing where the statement is of these weights (by digest), or does not say of which.
+
+    Raises:
+        PrivacyError: it is of others.
+    """
+    if statement is None or statement.weights in (NOT_STATED, weights):
+        return
+    raise PrivacyError(
+        f"the privacy statement of {path} is of other weights: it names {statement.weights[:12]}, and these are"
+        f" {weights[:12]}",
+        where=path,
+        fix="give the statement that was exported with these weights; where they follow from the stated ones without a"
+        ' look at the private data (a cast, a merge), take the field "weights" out of the file',
+    )
 
 
 def joint_statement(named: Sequence[tuple[str, PrivacyStatement | None]], where: str) -> PrivacyStatement | None:

@@ -28,9 +28,16 @@ def weights_digest(source: ModelSource) -> str:
         ModelError: a file cannot be read, or is no safetensors file.
     """
     location = Path(source.location)
-    if location.is_file():
-        return source.digest
-    return digest_of(sorted(row for path in sorted(location.glob("*.safetensors")) for row in _tensors(path)))
+    return source.digest if location.is_file() else digest_of_weights(location)
+
+
+def digest_of_weights(directory: Path) -> str:
+    """The same of all safetensors files in a directory.
+
+    Raises:
+        ModelError: as `weights_digest`.
+    """
+    return digest_of(sorted(row for path in sorted(directory.glob("*.safetensors")) for row in _tensors(path)))
 
 
 def _tensors(path: Path) -> list[list[Any]]:

@@ -109,12 +109,16 @@ def _copies_problems(statement: PrivacyStatement) -> Iterator[str]:
 
 def _repetition_problem(statement: PrivacyStatement) -> list[str]:
     repeated, units = statement.repeated_units, statement.originals
-    if statement.unit != "record" or repeated <= MOST_REPEATED * units:
+    # Without a column that names them, documents are records.
+    one_each = statement.unit == "record" or (
+        statement.unit == "document" and (statement.max_records_per_unit or 1) == 1
+    )
+    if not one_each or repeated <= MOST_REPEATED * units:
         return []
     two = "" if statement.epsilon_of_two is None else f" ({statement.epsilon_of_two:.3g} for one behind two of them)"
     problem = (
-        f"{repeated} of {units} records have the text of another record or its counterfactual, so epsilon is per record"
-        f" and not per person{two}: name the person's column as unit_field"
+        f"{repeated} of {units} {statement.unit}s have the text of another {statement.unit} or its counterfactual, so"
+        f" epsilon is per {statement.unit} and not per person{two}: name the person's column as unit_field"
     )
     return [problem]
 

@@ -83,6 +83,8 @@ class PrivacyStatement:
         repeatable: whether batches and noise can be drawn again by whoever knows a seed.
         released: what the guarantee lets out.
         not_covered: what it says nothing about.
+        weights: SHA-256 of the weights that it is a statement of (`experiments.weights`), written with an export; it
+            is not believed beside others.
 
     Raises:
         PrivacyError: a number that no mechanism can have.
@@ -118,6 +120,7 @@ class PrivacyStatement:
     repeatable: bool = True
     released: str = LAST_WEIGHTS
     not_covered: tuple[str, ...] = NOT_COVERED
+    weights: str = NOT_STATED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "not_covered", tuple(self.not_covered))

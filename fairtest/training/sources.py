@@ -23,11 +23,16 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _TOKENIZER_FILES = (
     "added_tokens.json",
     "merges.txt",
+    "sentencepiece.bpe.model",
     "special_tokens_map.json",
     "spiece.model",
+    "spm.model",
+    "tekken.json",
     "tokenizer.json",
     "tokenizer.model",
+    "tokenizer.model.v3",
     "tokenizer_config.json",
+    "vocab.bpe",
     "vocab.json",
     "vocab.txt",
 )
@@ -118,6 +123,7 @@ def _from_directory(name: str, kind: Literal["directory", "embedded", "hub"], di
             else "save the model with save_pretrained(), which writes model.safetensors",
         )
     tokenizer = [directory / file for file in _TOKENIZER_FILES if (directory / file).is_file()]
+    tokenizer += sorted(directory.glob("*.tiktoken"))
     if not tokenizer:
         raise ModelError(
             f"model {name!r} has no tokenizer files",

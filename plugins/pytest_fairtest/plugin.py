@@ -73,8 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_EXPERIMENTS] = {}
     config.stash[_COLLECTED] = Collected(began=time.monotonic())
     config.pluginmanager.register(_Recorder(config.stash[_COLLECTED]), "fairtest-recorder")
-    if config.getoption("fairtest_train") == "always" and not _is_worker(config):
-        os.environ["FAIRTEST_SESSION"] = uuid.uuid4().hex  # workers inherit it, so that they share what is trained
+    if not _is_worker(config):  # under train = "always" workers share what is trained by what they inherit
+        os.environ["FAIRTEST_SESSION"] = uuid.uuid4().hex
     baselines.configure(config)
     planning.configure(config)
 

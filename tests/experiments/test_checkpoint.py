@@ -19,6 +19,7 @@ from fairtest.experiments.checkpoint import Checkpoint
 from fairtest.experiments.experiment import Experiment
 from fairtest.experiments.model_scorer import ModelScorer
 from fairtest.experiments.model_scores import score_model
+from fairtest.experiments.weights import digest_of_weights
 from fairtest.probes.registry import load_probe_set
 from fairtest.settings import Settings
 from fairtest.store import Store
@@ -214,6 +215,22 @@ def test_the_statement_beside_the_weights_is_the_checkpoints(models, tmp_path):
     elsewhere = tmp_path / "claim.json"
     dataclasses.replace(STATED, epsilon=1.0).write(elsewhere)
     assert Checkpoint(private, statement=elsewhere).statement().epsilon == 1.0
+
+
+def test_a_statement_of_other_weights_is_not_believed(models, tmp_path):
+    private = shutil.copytree(models[0], tmp_path / "private")
+    dataclasses.replace(STATED, weights=digest_of_weights(private)).write(private / "privacy.json")
+    assert Checkpoint(private).statement().weights == digest_of_weights(private)
+    # The file copied beside other weights, which may have been tuned further without privacy.
+    shutil.copy(models[1] / "model.safetensors", private)
+    with pytest.raises(PrivacyError, match=r"the privacy statement of .*private is of other weights"):
+        Checkpoint(private).statement()
+    with pytest.raises(PrivacyError, match="is of other weights"):
+        Checkpoint(models[1], statement=dataclasses.replace(STATED, weights="0" * 64)).statement()
+    # One for all seeds names the weights of one of them, or of the arm that they come from.
+    shared = Checkpoint(*models, statement=dataclasses.replace(STATED, weights=digest_of_weights(models[0])))
+    assert shared.statement().epsilon == STATED.epsilon
+    assert shared.limited(1).statement().epsilon == STATED.epsilon
 
 
 def test_of_several_statements_the_largest_epsilon_counts_and_what_several_releases_mean_is_said(models):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -9,8 +11,9 @@ from fairtest.errors import PrivacyError, PrivacyWarning, SpecError
 from fairtest.experiments.arms import Arms, custom_arm
 from fairtest.experiments.experiment import Experiment
 from fairtest.experiments.stated import PRIVACY_FILE
+from fairtest.experiments.weights import digest_of_weights
 from fairtest.privacy.checks import judge_privacy
-from fairtest.privacy.statement import PrivacyStatement
+from fairtest.privacy.statement import NOT_STATED, PrivacyStatement
 from fairtest.settings import Settings
 from fairtest.specs import DP
 from fairtest.store import Store
@@ -77,6 +80,9 @@ def test_a_saved_model_carries_its_statement_and_a_run_in_the_store_too(make, tm
     arms = Arms(make())
     arms.dp.save_pretrained(tmp_path / "model")
     written = PrivacyStatement.read(tmp_path / "model" / PRIVACY_FILE)
+    # The copy beside the weights says which weights it is about, and is believed beside no others.
+    assert written.weights == digest_of_weights(tmp_path / "model")
+    written = dataclasses.replace(written, weights=NOT_STATED)
     assert written == arms.dp.statement()
     from transformers import AutoModelForCausalLM
 

@@ -136,3 +136,7 @@ def test_many_repeated_records_are_a_problem_unless_allowed():
     assert judge_privacy(repeated, 3.0) == [problem]
     assert judge_privacy(repeated, 3.0, allow_repeated=True) == []
     assert judge_privacy(dataclasses.replace(repeated, unit="user"), 3.0) == []
+    # Documents that no column names are records under another name; those of several records are not.
+    (document,) = judge_privacy(dataclasses.replace(repeated, unit="document"), 3.0)
+    assert "documents have the text of another document" in document
+    assert judge_privacy(dataclasses.replace(repeated, unit="document", max_records_per_unit=4), 3.0) == []

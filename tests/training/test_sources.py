@@ -38,6 +38,15 @@ def test_the_digest_follows_configuration_tokenizer_and_weights(tmp_path, file):
     assert resolve_model(str(directory)).digest != before
 
 
+@pytest.mark.parametrize("file", ["sentencepiece.bpe.model", "spm.model", "vocab.bpe", "qwen.tiktoken", "tekken.json"])
+def test_the_digest_follows_a_vocabulary_in_whatever_file_it_is(tmp_path, file):
+    directory = save_directory(tmp_path / "model")
+    (directory / file).write_bytes(b"one")
+    before = resolve_model(str(directory)).digest
+    (directory / file).write_bytes(b"two")
+    assert resolve_model(str(directory)).digest != before
+
+
 def test_other_weights_of_equal_size_have_another_digest(tmp_path):
     one = resolve_model(str(save_directory(tmp_path / "one", gpt2(seed=1))))
     two = resolve_model(str(save_directory(tmp_path / "two", gpt2(seed=2))))
