@@ -44,7 +44,8 @@ class _Resident:
 def seed_label(settings: Settings, spec: Arm, seed: int) -> str:
     """What a person reads while a run is trained."""
     most = str(settings.seeds) if settings.seeds != AUTO else f"at most {settings.max_seeds}"
-    return f"train {spec.name} seed {seed} ({seed + 1} of {most})"
+    further = settings.seeds != AUTO and seed >= settings.first_seeds  # diagnoses may ask for others
+    return f"train {spec.name} seed {seed}" + ("" if further else f" ({seed + 1} of {most})")
 
 
 class BuiltIn:
