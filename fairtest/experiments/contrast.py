@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairtest.errors import MetricError, SpecError
-from fairtest.experiments.diagnosis import FEWEST_SEEDS, QUANTITIES, Diagnosis, Difference, Over, furthest_apart
+from fairtest.experiments.diagnosis import (
+    FEWEST_SEEDS,
+    QUANTITIES,
+    Diagnosis,
+    Difference,
+    Over,
+    findings_of,
+    furthest_apart,
+)
 
 # What of a group's change says in words; of the others the numbers stand alone.
 _SERVED = {
@@ -58,15 +66,9 @@ class Contrast:
         smallest; the interval is over seeds and units (or blocks of them), at 95% for all pairs of groups (Bonferroni).
 
         Raises:
-            MetricError: it was not measured in both at a common step.
+            MetricError: it was not measured in both, at the last step of both or at a common one.
         """
-        steps = self.steps[-1:] if over == "end" else self.steps
-        if not steps:
-            raise MetricError(
-                f"{self.of.arm} and {self.against.arm} were looked at at no common step",
-                where="diagnose(against=)",
-                fix="compare arms that are trained for as many steps",
-            )
+        steps = self._compared(quantity, over)
         by_item = all(one.has_items(quantity, steps) for one in (self.of, self.against))
         mine = self.of.values(quantity, steps, by_item=by_item)
         theirs = self.against.values(quantity, steps, by_item=by_item)
@@ -89,25 +91,53 @@ class Contrast:
         if seeds < FEWEST_SEEDS or found.interval is None:
             these = "this pair of runs" if seeds == 1 else f"these {seeds} pairs of runs"
             return f"{change}, in {these}; of other runs nothing is said."
-        told = f"95% interval over {seeds} paired seeds and the units looked at [{found.interval.low:.3g},"
-        told = f"{told} {found.interval.high:.3g}]"
+        over_what = f"{seeds} paired seeds" + ("" if self.of.private else " and the units looked at")
+        told = f"95% interval over {over_what} [{found.interval.low:.3g}, {found.interval.high:.3g}]"
         if not found.told:
             return f"{change}, which is not told from none ({told})."
         return f"{change} ({told})" + (f": {meaning}." if meaning else ".")
 
     @property
     def findings(self) -> list[str]:
-        """What each quantity says: the loss at the end, all others on average over the run."""
-        found = []
-        for name in self.quantities:
-            over: Over = "end" if name == "loss" else "run"
-            try:
-                apart = self.difference(name, over).value
-            except MetricError:  # a group had no value there
-                continue
-            if apart > 0:
-                found.append(self.finding(name, over))
-        return found
+        """What each quantity says: the loss at the end, all others on average over the run.
+
+        Raises:
+            MetricError: the arms were not trained for as many steps.
+        """
+        self._compared("loss", "end")
+        return findings_of(self)
+
+    @property
+    def note(self) -> str:
+        """What of the privacy of both arms the findings rest on."""
+        silent = [one.arm for one in (self.of, self.against) if not one.claims_privacy]
+        if silent:
+            return (
+                f"What is said against {self.against.arm} reads {' and '.join(silent)}, which claims no privacy: not"
+                " for release, as no epsilon covers it."
+            )
+        return f"What is said against {self.against.arm} reads both arms, whose epsilons add up."
+
+    def _compared(self, quantity: str, over: Over) -> list[int]:
+        """The steps at which both are compared: the last of both, or all at which every group has a value in both."""
+        if not self.steps:
+            raise MetricError(
+                f"{self.of.arm} and {self.against.arm} were looked at at no common step",
+                where="diagnose(against=)",
+                fix="compare arms that are trained for as many steps",
+            )
+        if over == "run":
+            sides = [one.series(quantity, group) for one in (self.of, self.against) for group in one.groups]
+            known = set.intersection(*({step for step, _, _ in side} for side in sides))
+            return [step for step in self.steps if step in known]
+        if self.of.steps[-1] != self.against.steps[-1]:
+            raise MetricError(
+                f"{self.of.arm} ends with step {self.of.steps[-1]} and {self.against.arm} with step"
+                f" {self.against.steps[-1]}, so there is no end of both to compare",
+                where="diagnose(against=)",
+                fix="compare arms that are trained for as many steps",
+            )
+        return [self.steps[-1]]
 
 
 def _constant(diagnosis: Diagnosis, quantity: str) -> bool:

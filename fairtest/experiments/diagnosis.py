@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -250,16 +250,7 @@ class Diagnosis:
     @property
     def findings(self) -> list[str]:
         """What each quantity says of the groups: the loss at the end, all others on average over the run."""
-        found = []
-        for name in self.quantities:
-            over: Over = "end" if name == "loss" else "run"
-            try:
-                apart = self.difference(name, over).value
-            except MetricError:  # a group had no value there
-                continue
-            if apart > 0:
-                found.append(self.finding(name, over))
-        return found
+        return findings_of(self)
 
     @property
     def note(self) -> str:
@@ -301,6 +292,34 @@ class Diagnosis:
 def _at(run: Mapping[str, Any], quantity: str, group: str, steps: Sequence[int]) -> float:
     values = [run["values"][quantity][group][run["steps"].index(step)] for step in steps]
     return fmean(value for value in values if value is not None)
+
+
+class Comparison(Protocol):
+    """Groups of units, told apart in several quantities."""
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What was measured."""
+
+    def difference(self, quantity: str, over: Over = "end") -> Difference:
+        """Between the groups that are furthest apart."""
+
+    def finding(self, quantity: str = "loss", over: Over = "end") -> str:
+        """The same in words."""
+
+
+def findings_of(comparison: Comparison) -> list[str]:
+    """What each quantity says: the loss at the end, all others on average over the run."""
+    found = []
+    for name in comparison.quantities:
+        over: Over = "end" if name == "loss" else "run"
+        try:
+            apart = comparison.difference(name, over).value
+        except MetricError:  # a group had no value there
+            continue
+        if apart > 0:
+            found.append(comparison.finding(name, over))
+    return found
 
 
 def furthest_apart(values: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]) -> Difference:

@@ -242,7 +242,10 @@ class Fairness:
         if against is not None:
             other = diagnose(against, by, **options)
             self._keep(against, other.as_dict())
-            told["diagnostics_findings"] = [*Contrast(found, other).findings, *told["diagnostics_findings"]]
+            contrast = Contrast(found, other)
+            told["diagnostics_findings"] = [*contrast.findings, *told["diagnostics_findings"]]
+            told["diagnostics_notes"] = [*told["diagnostics_notes"], contrast.note]
+            told["diagnostics_note"] = " ".join(told["diagnostics_notes"])
         self._keep(arm, told)
         return found
 

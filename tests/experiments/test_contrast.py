@@ -107,6 +107,30 @@ def test_only_steps_that_both_looked_at_are_compared():
         Contrast(dp, diagnosis("baseline", {}, steps=(1, 2))).difference("loss")
 
 
+def test_arms_of_other_lengths_have_no_end_in_common():
+    """At their last common step, which may be the first of all, one of them has hardly begun."""
+    short, long = diagnosis("dp", {"b": 0.02}, steps=(0, 9)), diagnosis("baseline", {}, steps=(0, 9, 29))
+    with pytest.raises(MetricError, match="dp ends with step 9 and baseline with step 29"):
+        Contrast(short, long).difference("loss")
+    with pytest.raises(MetricError, match="no end of both"):
+        _ = Contrast(short, long).findings
+
+
+def test_a_step_without_a_value_on_one_side_is_left_out_on_both():
+    dp, baseline = (diagnosis(name, {}, steps=(0, 5, 9), cosine_update=0.0) for name in ("dp", "baseline"))
+    for one, values in ((dp, [9.0, 2.0, 3.0]), (baseline, [None, 1.0, 1.0])):
+        for run in one.runs:
+            run["values"]["cosine_update"] = {"a": list(values), "b": [value and 2 * value for value in values]}
+    found = Contrast(dp, baseline).difference("cosine_update", over="run")
+    assert (found.larger, found.value) == ("b", pytest.approx(1.5))
+
+
+def test_what_no_epsilon_covers_is_said():
+    dp, baseline = diagnosis("dp", {}), diagnosis("baseline", {})
+    assert "reads baseline, which claims no privacy: not for release" in Contrast(dp, baseline).note
+    assert "epsilons add up" in Contrast(dp, diagnosis("dp", {})).note
+
+
 def test_what_is_the_same_for_all_units_of_an_arm_is_left_out():
     """An arm that clips nothing has a clipped share of 0 by construction: the contrast would be the other arm's own."""
     dp = diagnosis("dp", {}, clipped_share=0.5, norm_median=2.0)

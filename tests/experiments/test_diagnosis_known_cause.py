@@ -129,6 +129,7 @@ def test_a_report_gets_what_changes_between_two_arms(experiment):
     arms = fairness.record()["arms"]
     assert set(arms) == {"dp_fixed", "baseline"}
     assert arms["dp_fixed"]["diagnostics_findings"][0].startswith("Loss, dp_fixed against baseline: ")
+    assert arms["dp_fixed"]["diagnostics_note"].endswith("not for release, as no epsilon covers it.")
     assert "against" not in " ".join(arms["baseline"]["diagnostics_findings"])
 
 

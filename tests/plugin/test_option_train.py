@@ -46,6 +46,16 @@ def test_always_trains_a_run_anew_once_a_session_whoever_asks_for_it(warm_projec
     assert runs_in(warm_project / ".fairtest") == 7
 
 
+def test_always_as_a_setting_trains_a_run_once_a_session_too(warm_project, workers):
+    """Workers that trained it each by itself would judge models of their own."""
+    (warm_project / "test_two.py").write_text(TWO_TESTS)
+    settings = warm_project / "pyproject.toml"
+    settings.write_text(settings.read_text() + '\ntrain = "always"\n')
+    run = session_in(warm_project, "--fairtest-seeds=1", *workers)
+    assert run.returncode == 0, run.stdout
+    assert runs_in(warm_project / ".fairtest") == 7
+
+
 def test_a_choice_that_is_none_is_told_with_the_choices(session, workers):
     result = session("def test_gate(fairness): pass\n", "--fairtest-train=sometimes", *workers)
     result.assert_outcomes(errors=1)
