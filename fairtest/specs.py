@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
-import json
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,29 +26,6 @@ LONG_TEXTS = ("cut", "blocks")
 UNITS = ("record", "document", "user")
 CLIPPING_ENGINES = ("fairtest", "opacus")
 ABLATIONS = ("clip_only", "noise_only", "shuffled")
-
-
-def digest_of(value: Any) -> str:
-    """SHA-256 (64 hexadecimal digits) of a value's canonical JSON: sorted keys, no spaces, no NaN."""
-    return hashlib.sha256(_canonical(value)).hexdigest()
-
-
-def digest_of_lists(head: Sequence[Any], *lists: Iterable[Any]) -> str:
-    """`digest_of([*head, [*lists[0]], [*lists[1]], ...])`, an item at a time: the JSON of all of them is never there
-    at once.
-    """
-    digest = hashlib.sha256(b"[" + b",".join(map(_canonical, head)))
-    for number, items in enumerate(lists):
-        digest.update(b",[" if head or number else b"[")
-        for index, item in enumerate(items):
-            digest.update(b"," * (index > 0) + _canonical(item))
-        digest.update(b"]")
-    digest.update(b"]")
-    return digest.hexdigest()
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
 def _require(condition: bool, what: str, where: str, fix: str) -> None:

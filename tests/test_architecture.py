@@ -14,7 +14,7 @@ import fairtest
 ROOT = Path(fairtest.__file__).parent
 # A room may import from rooms to its left, and from itself.
 ORDER = [
-    "errors", "specs", "settings", "store", "corpora", "probes", "tiny", "augmentation", "privacy",
+    "errors", "digests", "specs", "settings", "store", "corpora", "probes", "tiny", "augmentation", "privacy",
     "training", "scoring", "metrics", "statistics", "experiments", "gates", "reports", "commands", "__main__",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "opacus", "datasets", "peft", "dp_accounting"}

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairtest.digests import digest_of, digest_of_lists
 from fairtest.errors import SpecError
-from fairtest.specs import CDA, DP, Arm, Training, digest_of, digest_of_lists
+from fairtest.specs import CDA, DP, Arm, Training
 
 
 def test_the_name_and_speed_settings_are_no_part_of_what_is_trained():

@@ -12,8 +12,9 @@ from fairtest.augmentation.lexicon import axis_name
 from fairtest.augmentation.swap import NO_TERM, counterfactuals
 from fairtest.augmentation.views import EMPTY, RecordViews, View, record_views
 from fairtest.corpora.units import Corpus, Unit
+from fairtest.digests import digest_of
 from fairtest.errors import AugmentationError, AugmentationWarning, warn_user
-from fairtest.specs import AUGMENTATION_AXES, CDA, digest_of
+from fairtest.specs import AUGMENTATION_AXES, CDA
 
 NOT_ASKED_FOR = "no augmentation asked for"
 FEW = 0.01  # a corpus with a smaller share of records that hold a term is warned about

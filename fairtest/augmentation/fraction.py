@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from fairtest.specs import CDA, digest_of
+from fairtest.digests import digest_of
+from fairtest.specs import CDA
 
 NOT_CHOSEN = "not among the share that is augmented"
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from fairtest.digests import digest_of
 from fairtest.errors import AugmentationError
-from fairtest.specs import AUGMENTATION_AXES, AXIS_FILES, digest_of
+from fairtest.specs import AUGMENTATION_AXES, AXIS_FILES
 
 FIXED, FALSE = "fixed", "false"
 # To be raised when the same word lists give other counterfactuals than before: stored runs are then not found again.

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from fairtest.augmentation.lexicon import axis_name, load_axis
 from fairtest.augmentation.swap import Change, Counterfactual, axis_counterfactuals
-from fairtest.specs import CDA, digest_of
+from fairtest.digests import digest_of
+from fairtest.specs import CDA
 
 DRAWN_TO_STAY = "drawn to stay as it is"
 EMPTY = "empty text"

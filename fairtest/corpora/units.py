@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from fairtest.digests import digest_of
 from fairtest.errors import CorpusError
-from fairtest.specs import digest_of
 
 
 @dataclass(frozen=True, slots=True)

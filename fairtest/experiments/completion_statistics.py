@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fairtest.digests import digest_of
 from fairtest.errors import MetricError
 from fairtest.experiments.generation_scores import (
     AxisGaps,
@@ -29,7 +30,6 @@ from fairtest.probes.prompts import require_prompts
 from fairtest.scoring.completions import COMPLETION, Decoding
 from fairtest.scoring.scores import ProbeScores, join_scores
 from fairtest.scoring.text_scorers import ClassScorer, TextScorer, resolve_class_scorer
-from fairtest.specs import digest_of
 from fairtest.store import Store
 from fairtest.training.sources import resolve_model
 

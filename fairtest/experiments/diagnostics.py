@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.units import Unit
+from fairtest.digests import digest_of
 from fairtest.errors import SpecError
 from fairtest.experiments.diagnosis import Diagnosis
 from fairtest.experiments.grouping import By, Grouping, group_units, labels
-from fairtest.specs import digest_of
 
 if TYPE_CHECKING:
     from fairtest.experiments.arms import TunedArm

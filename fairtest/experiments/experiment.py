@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.units import Corpus
+from fairtest.digests import digest_of
 from fairtest.errors import SpecError, StoreError
 from fairtest.experiments.arms import HeldOut, TunedArm, UnknownArmError
 from fairtest.experiments.built_in import BuiltIn
@@ -29,7 +30,7 @@ from fairtest.probes.probe import ProbeSet
 from fairtest.scoring.generation_protocols import is_generation
 from fairtest.scoring.scores import ProbeScores, join_scores
 from fairtest.settings import PROCESSES, Settings
-from fairtest.specs import AUGMENTATION_AXES, Arm, digest_of
+from fairtest.specs import AUGMENTATION_AXES, Arm
 from fairtest.store import Entry, Store
 from fairtest.training.sources import ModelSource
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fairtest.digests import digest_of
 from fairtest.errors import MetricError
 from fairtest.experiments.model_scorer import MASKED, SCORING_VERSION, model_kind
 from fairtest.experiments.progress import SILENT, Progress
@@ -26,7 +27,6 @@ from fairtest.scoring.completions import Decoding, Generations
 from fairtest.scoring.generation_protocols import parse_generation
 from fairtest.scoring.scores import ProbeScores, join_scores
 from fairtest.scoring.text_scorers import UNVERSIONED, TextScorer, resolve_scorer, score_generations
-from fairtest.specs import digest_of
 from fairtest.statistics.intervals import mean_interval
 from fairtest.store import Store
 from fairtest.training.sources import ModelSource, resolve_model

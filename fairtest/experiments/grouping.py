@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairtest.corpora.units import Record, Unit
+from fairtest.digests import digest_of
 from fairtest.errors import CorpusError, SpecError
-from fairtest.specs import digest_of
 
 By = str | Callable[[Record], Any]
 

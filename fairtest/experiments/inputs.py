@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from fairtest.corpora.readers import read_corpus
 from fairtest.corpora.units import Corpus
+from fairtest.digests import digest_of
 from fairtest.errors import AugmentationError, CorpusError, SettingsError
 from fairtest.probes.probe import ProbeSet
 from fairtest.probes.registry import load_probe_set
 from fairtest.settings import Settings
-from fairtest.specs import Arm, digest_of
+from fairtest.specs import Arm
 from fairtest.training.sources import ModelSource, resolve_model
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairtest.digests import digest_of
 from fairtest.experiments.progress import Progress
 from fairtest.probes.probe import Probe, ProbeSet
 from fairtest.scoring.generation_protocols import is_generation
 from fairtest.scoring.scores import ProbeScores, join_scores
-from fairtest.specs import digest_of
 from fairtest.store import Store
 from fairtest.training.sources import ModelSource
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from fairtest.digests import digest_of
 from fairtest.errors import SpecError
 from fairtest.settings import Settings
-from fairtest.specs import digest_of
 
 _FIXTURE = "fairtest_trainer"
 _PLAIN = (type(None), bool, int, float, str, bytes)

@@ -12,8 +12,8 @@ import mmap
 from pathlib import Path
 from typing import Any
 
+from fairtest.digests import digest_of
 from fairtest.errors import ModelError
-from fairtest.specs import digest_of
 from fairtest.training.sources import ModelSource
 
 _HEADER_BYTES = 8

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from fairtest.digests import digest_of_lists
 from fairtest.errors import ProbeError
-from fairtest.specs import digest_of_lists
 
 STEREOTYPE, ANTI_STEREOTYPE, UNRELATED = "stereotype", "anti_stereotype", "unrelated"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairtest.specs import digest_of
+from fairtest.digests import digest_of
 from fairtest.store.listing import Listed
 from fairtest.store.store import SCHEMA, sha256_of
 from fairtest.store.use import ENTRY_FILE

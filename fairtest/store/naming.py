@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fairtest.specs import Arm, digest_of
+from fairtest.digests import digest_of
+from fairtest.specs import Arm
 from fairtest.store.listing import Listed
 
 PRETRAINED = "pretrained"

@@ -26,8 +26,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from fairtest.digests import digest_of
 from fairtest.errors import StoreError
-from fairtest.specs import digest_of
 from fairtest.store import use
 
 SCHEMA = 1

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fairtest.digests import digest_of
 from fairtest.errors import ModelError
-from fairtest.specs import digest_of
 
 TINY, SMOLLM2 = "fairtest/tiny", "smollm2-135m"
 

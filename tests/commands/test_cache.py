@@ -18,7 +18,7 @@ MADE = """
 import json, sys
 from pathlib import Path
 from fairtest.settings import Settings
-from fairtest.specs import digest_of
+from fairtest.digests import digest_of
 from fairtest.store import Store
 
 store, settings = Store(Path(sys.argv[1])), Settings(steps=4)

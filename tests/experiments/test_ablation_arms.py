@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fairtest.digests import digest_of
 from fairtest.errors import SpecError
 from fairtest.experiments.arms import Arms, custom_arm
 from fairtest.experiments.checkpoint import Checkpoint
@@ -12,7 +13,7 @@ from fairtest.experiments.stated import PRIVACY_FILE
 from fairtest.gates.claims import judge_privacy_claim
 from fairtest.gates.result import Verdict
 from fairtest.settings import Settings
-from fairtest.specs import CDA, DP, Arm, Training, digest_of
+from fairtest.specs import CDA, DP, Arm, Training
 from fairtest.store import Store
 from fairtest.tiny.generator import corpus, write_jsonl
 from fairtest.training.finetune import NoiseSpec, finetune

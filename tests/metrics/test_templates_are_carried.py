@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
+from fairtest.digests import digest_of
 from fairtest.errors import MetricError, ProbeError
 from fairtest.metrics import item_values, parse_metric
 from fairtest.metrics.metric import ItemValues
 from fairtest.probes.probe import Probe, ProbeSet
 from fairtest.scoring.scores import ProbeScores, join_scores
-from fairtest.specs import digest_of
 
 ROLES = ("stereotype", "anti_stereotype", "unrelated")
 AXES = ("gender", "race", "gender", "race", "race")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fairtest.digests import digest_of
 from fairtest.errors import StoreError
-from fairtest.specs import digest_of
 from fairtest.store import Store
 from fairtest.store import cleaning as cleaning_room
 from fairtest.store.cleaning import clean, leftovers

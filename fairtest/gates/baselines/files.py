@@ -15,9 +15,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from fairtest.digests import digest_of
 from fairtest.gates.baselines.entry import BaselineEntry, BaselineError, BaselineKey
 from fairtest.gates.baselines.format import dump, parse
-from fairtest.specs import digest_of
 
 UPDATE = "pytest --fairtest-update-baseline=new"
 

@@ -7,6 +7,7 @@ import math
 import re
 from pathlib import Path
 
+from fairtest.digests import digest_of
 from fairtest.experiments.arms import HeldOut, Measured, TunedArm
 from fairtest.gates.baselines.entry import (
     DECIMALS,
@@ -21,7 +22,6 @@ from fairtest.gates.baselines.files import BaselineFile, file_of, load, model_na
 from fairtest.gates.compare import Compared, compare, require_arms
 from fairtest.gates.result import Estimate
 from fairtest.settings import Settings
-from fairtest.specs import digest_of
 
 _LOSS_DECIMALS = 6
 

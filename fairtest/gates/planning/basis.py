@@ -24,6 +24,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fairtest.digests import digest_of
 from fairtest.experiments.arms import Measured, TunedArm
 from fairtest.experiments.experiment import PROTOCOL, Experiment
 from fairtest.experiments.model_scorer import SCORING_VERSION
@@ -35,7 +36,6 @@ from fairtest.probes.prompts import GROUP
 from fairtest.scoring.completions import COMPLETION
 from fairtest.scoring.generation_protocols import is_generation
 from fairtest.scoring.scores import ProbeScores
-from fairtest.specs import digest_of
 from fairtest.statistics.components import Contrast, design
 from fairtest.statistics.intervals import (
     amplification_interval,

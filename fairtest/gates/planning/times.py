@@ -12,11 +12,12 @@ from typing import Any
 from filelock import FileLock
 
 from fairtest.corpora.claims import require_batch
+from fairtest.digests import digest_of
 from fairtest.errors import FairtestError
 from fairtest.experiments.ablations import NOISE_ONLY
 from fairtest.experiments.copies import training_units
 from fairtest.experiments.experiment import Experiment
-from fairtest.specs import Arm, Training, digest_of
+from fairtest.specs import Arm, Training
 from fairtest.store import Entry
 
 TIMED_HERE = "one step timed here"
