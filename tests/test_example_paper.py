@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from repository import CI_VARIABLES, REPOSITORY
+from repository import CI_VARIABLES, REPOSITORY, smaller_copy
 
 from fairtest.settings import Settings, session_settings
 
@@ -32,14 +32,7 @@ SMALLER = (
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    where = tmp_path_factory.mktemp("example") / "paper"
-    shutil.copytree(EXAMPLE, where, ignore=shutil.ignore_patterns(".fairtest", "__pycache__"))
-    settings = where / "tiny" / "pyproject.toml"
-    text = settings.read_text()
-    for old, new in SMALLER:
-        assert old in text, old
-        text = text.replace(old, new)
-    settings.write_text(text)
+    where = smaller_copy(EXAMPLE, tmp_path_factory.mktemp("example") / "paper", "tiny", SMALLER)
     records = where / "tiny" / "conftest.py"
     records.write_text(records.read_text().replace("0.65, 2000", "0.65, 700"))
     environment = {name: value for name, value in os.environ.items() if name not in CI_VARIABLES}

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from hub_stand_in import make_home, paragraphs
-from repository import CI_VARIABLES, REPOSITORY
+from repository import CI_VARIABLES, REPOSITORY, smaller_copy
 
 from fairtest.training.sources import resolve_model
 
@@ -42,14 +42,7 @@ def home(tmp_path_factory):
 
 def copied(where):
     """The example in another place, made smaller."""
-    shutil.copytree(EXAMPLE, where, ignore=shutil.ignore_patterns(".fairtest", "__pycache__"))
-    settings = where / "full" / "pyproject.toml"
-    text = settings.read_text()
-    for old, new in SMALLER:
-        assert old in text, old
-        text = text.replace(old, new)
-    settings.write_text(text)
-    return where
+    return smaller_copy(EXAMPLE, where, "full", SMALLER)
 
 
 def session(where, home, *options, **variables):
